@@ -77,7 +77,9 @@ def _draw(out: np.ndarray, seed: int, parts: tuple[float, float, float]) -> None
         out[start : start + n] = vectors
 
 
-def make_collection(database: Path, vectors: Path | int, table: str = "images") -> None:
+def make_collection(
+    database: Path, vectors: Path | int, table: str = "images", model: str = MODEL
+) -> None:
     """
     A new database with a row for each vector of a .npy file, or for so many drawn ones: by folders of
     years and days, with cameras that are owned one after the other, and places for half of them.
@@ -97,7 +99,7 @@ def make_collection(database: Path, vectors: Path | int, table: str = "images") 
                 file.write(f"{2010 + day // 366}/{day % 366:03}/IMG_{number:07}.jpg\n")
         # Where nothing is: there are no files to look at.
         root = Path("/collection-of-the-benchmarks")
-        request = ImportRequest(database, table, source, MODEL, paths, roots=[root])
+        request = ImportRequest(database, table, source, model, paths, roots=[root])
         import_vectors(request)
     with open_or_make(database) as db:
         with db.conn:

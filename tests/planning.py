@@ -10,6 +10,7 @@ import numpy as np
 
 from datasette_image_search.search import planner
 from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.exact import reaching
 from datasette_image_search.search.hits import Found
 from datasette_image_search.search.lost_engines import survives_engines
 from datasette_image_search.store import Filter, Index
@@ -30,7 +31,7 @@ def search_one(
 ) -> Found:
     if min_score is not None:
         with planner.live_snapshot(conn, index) as live:
-            options["among"] = [planner.reaching(conn, live, vector, min_score)]
+            options["among"] = [reaching(conn, live, vector, min_score)]
     (found,) = search_together(conn, index, vector[None], k, filter, words=[words], **options)
     return found
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
+from datasette_image_search.maps import collection
 from datasette_image_search.maps.collection import (
     CollectionMap,
     MapError,
@@ -263,3 +264,16 @@ def test_thumbnails_of_a_page_are_spread_over_it(
         assert len(chosen) == len(array)
     elif len(array):
         assert len(chosen)
+
+
+def test_of_rows_that_are_not_read_in_time_some_are_left_out_evenly(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "AT_ONCE", 10)
+    placed = map_of(db.conn, seconds=0)
+    assert (len(placed), placed.count) == (10, COUNT)
+    ids = sorted(placed.image_ids)
+    assert (ids[0], ids[-1]) != (1, 10)
+    monkeypatch.setattr(collection, "AT_ONCE", COUNT)
+    whole = map_of(db.conn, seconds=0)
+    assert (len(whole), whole.count) == (COUNT, COUNT)

@@ -17,6 +17,7 @@ import pytest
 from datasette_image_search.api import Images
 from datasette_image_search.search import fusion
 from datasette_image_search.search.asked import SearchOptions
+from datasette_image_search.search.hits import Count
 from datasette_image_search.store import Filter, text_search
 from datasette_image_search.store.filters import IdSet
 
@@ -107,13 +108,13 @@ def test_only_the_matches(images: Images, query: str):
     both = search(None, SearchOptions(by="both", matches_only=True), images.ask)
     ids = both.within()
     assert ids is not None
-    assert set(ids.ids) == {hit.id for hit in matches}
+    assert set(ids.ids.ids) == {hit.id for hit in matches}
     for some in (None, Filter("id in (2, 3, 21)"), IdSet([2, 3, 21])):
         passed = [hit for hit in matches if some is None or hit.id in (2, 3, 21)]
-        assert replace(both, filter=some).count_matches() == len(passed)
+        assert replace(both, filter=some).count_matches() == Count(len(passed))
     by_text = search(None, SearchOptions(by="text"), images.ask).within()
     assert by_text is not None
-    assert set(by_text.ids) == {hit.id for hit in images.search(query, 24, by="text")}
+    assert set(by_text.ids.ids) == {hit.id for hit in images.search(query, 24, by="text")}
 
 
 @pytest.mark.parametrize("depth", [1, 4, 1000])

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
-from datasette_image_search.search import all_scores, approximate, byte_codes, planner
+from datasette_image_search.search import all_scores, approximate, bounded, byte_codes, planner
 from datasette_image_search.search.asked import (
     SearchOptions,
     all_relevances,
@@ -30,6 +30,7 @@ from datasette_image_search.search.asked import (
 )
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.exact import reaching
 from datasette_image_search.search.hits import Found, Hit, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import LiveIndex
@@ -465,7 +466,7 @@ def check_relevances(
         wanted = [hit for hit in hits if hit.relevance >= least]
         assert list(find(k, exact=True, min_relevance=least).hits) == wanted[:k]
         within = images_within(conn, index, query, SearchOptions(min_relevance=least))
-        ids = {hit.id for hit in hits} & set(np.asarray(within.ids).tolist())
+        ids = {hit.id for hit in hits} & set(np.asarray(within.ids.ids).tolist())
         assert ids == {hit.id for hit in wanted}
 
 
@@ -909,3 +910,61 @@ def test_an_index_that_proposes_too_few_for_a_page_is_left_aside(coarse: Images)
         found = page_of(coarse, vector, 10)
         assert found.hits == page_of(coarse, vector, 10, exact=True).hits
         assert names(found) == ["propose", "widen"]
+
+
+# --- Bounded, of more than a page has time for -----------------------------------------------------
+
+
+@pytest.fixture
+def large(coarse: Images, monkeypatch: pytest.MonkeyPatch) -> Images:
+    """1,000 images that are too many to look at all."""
+    monkeypatch.setattr(bounded, "LARGE", 999)
+    return coarse
+
+
+@pytest.mark.parametrize("k", [20, 129, 240])
+def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Images, k: int) -> None:
+    for vector in random_vectors(3, seed=3):
+        found = page_of(large, vector, k, bounded=True)
+        assert all(step.looked_at < 1000 for step in found.steps)
+        assert len(found.hits) == k
+        exact = {hit.id: hit for hit in page_of(large, vector, 1000, exact=True).hits}
+        assert all(exact[hit.id] == hit for hit in found.hits)
+        assert page_of(large, vector, k, bounded=True, exact=True).hits == tuple(exact.values())[:k]
+
+
+@pytest.mark.parametrize("k", [300, 999, 1000])
+def test_a_bounded_search_for_more_than_is_proposed_looks_at_all(large: Images, k: int) -> None:
+    for vector in random_vectors(3, seed=3):
+        found = page_of(large, vector, k, bounded=True)
+        assert found.hits == page_of(large, vector, k, exact=True).hits
+
+
+@pytest.mark.parametrize("where", ["id % 2 = 0", "id % 10 = 0", "id % 100 = 0", "id < 4"])
+def test_a_bounded_search_is_never_short_under_a_filter(large: Images, where: str) -> None:
+    for vector in random_vectors(3, seed=3):
+        exact = page_of(large, vector, 1000, filter=Filter(where), exact=True).hits
+        for k in (1, 20, 100):
+            found = page_of(large, vector, k, filter=Filter(where), bounded=True)
+            assert len(found.hits) == min(k, len(exact))
+            assert set(found.hits) <= set(exact)
+
+
+def test_a_bounded_search_shows_each_image_once_on_its_pages(large: Images) -> None:
+    for vector in random_vectors(3, seed=3):
+        pages = [page_of(large, vector, 60, at, bounded=True).hits for at in range(0, 240, 60)]
+        shown = [hit.id for page in pages for hit in page]
+        assert len(shown) == len(set(shown)) == 240
+
+
+def test_limits_of_a_bounded_search_leave_only_what_they_leave(large: Images) -> None:
+    index = find_index(large.db.conn)
+    for vector in random_vectors(5, seed=3):
+        scores = sorted(hit.score for hit in page_of(large, vector, 1000, exact=True).hits)
+        for least in (scores[-300], scores[-20], scores[-1] + 0.1):
+            with live_snapshot(large.db.conn, index) as live:
+                every = reaching(large.db.conn, live, vector, least)
+                some = reaching(large.db.conn, live, vector, least, bounded=True)
+            assert not (some & ~every).any()
+            # A quarter of the lists has most of the best.
+            assert some.sum() >= every.sum() / 4

@@ -132,7 +132,7 @@ def test_what_is_left_is_exactly_what_has_the_relevance(many: Path, query: str) 
             options = SearchOptions(min_relevance=least)
             within = images_within(images.conn, asked.index, asked, options)
             assert within is not None
-            assert sorted(within.ids) == sorted(hit.id for hit in wanted)
+            assert sorted(within.ids.ids) == sorted(hit.id for hit in wanted)
             some = "filename < '2'"
             filtered = images.search(query, 30, where=some, min_relevance=least)
             allowed = {hit.id for hit in images.search(query, 30, where=some)}

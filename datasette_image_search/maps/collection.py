@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
@@ -25,6 +27,9 @@ Project = Callable[[LiveIndex, np.ndarray], np.ndarray]
 class MapError(ImageSearchError):
     """The map cannot be drawn."""
 
+
+AT_ONCE = 1_000
+"""Images whose rows are read before the next look at the clock: from a slow disk, a tenth of a second."""
 
 STEPS = 256
 """Of an axis: what lies in the same one is seen as one place."""
@@ -58,9 +63,11 @@ def collection_map(
     filter: Filter | None = None,
     column: str | None = None,
     most: int = LAST,
+    seconds: float = math.inf,
 ) -> CollectionMap:
     """
-    The map of at most `most` images that have a vector and pass the filter, each once.
+    The map of at most `most` images that have a vector and pass the filter, each once. If their rows are not read in so
+    many seconds, as from a disk that nobody read from yet, it has an even selection of fewer.
 
     Raises MapError if there is no such column, FilterError if SQLite refuses the filter.
     """
@@ -68,13 +75,17 @@ def collection_map(
         check_column(conn, index, column)
     if filter is None:
         # The ids from the index: SQLite would need half of its time limit to list a million.
-        positions, count = np.arange(len(live)), count_vectors(conn, index)
+        positions = np.arange(len(live))
     else:
         positions = np.flatnonzero(_passing(conn, index, live, filter))
     # Of a film, the first of its vectors.
     positions = positions[starts_of(live.vector_ids(positions))]
-    if filter is not None:
-        count = len(positions)
+    count = len(positions)
+    if filter is None and live.gone is not None:
+        # Nor does it count ten million of a disk in that time.
+        count -= len(live.gone)
+    elif filter is None:
+        count = count_vectors(conn, index)
     if too_many := len(positions) > most:
         # Evenly, because vectors are in the order in which folders were embedded.
         positions = positions[np.linspace(0, len(positions) - 1, most).astype(int)]
@@ -83,20 +94,36 @@ def collection_map(
         keys = np.unique(live.image_ids(positions)).tolist()
     else:
         keys = images_of_vectors(conn, index, live.vector_ids(positions).tolist())
-    rows = sorted(images_with_vectors(conn, index, keys, column), key=itemgetter(0))
+    rows, looked_at = _rows_in_time(conn, index, keys, column, seconds)
     vectors = live.positions_of(np.array([row[0] for row in rows], dtype=np.int64))
     order = np.random.default_rng(0).permutation(len(rows))
     # Later commits come with the next map.
     order = order[vectors[order] >= 0]
     rows, vectors = [rows[at] for at in order], vectors[order]
+    if not too_many:
+        count = len(keys) if looked_at < len(keys) else len(rows)
     return CollectionMap(
         image_ids=[row[1] for row in rows],
         names=[_name(row[1], row[2]) for row in rows],
         values=[row[3] for row in rows],
         points=evened(project(live, vectors)),
         vectors=vectors,
-        count=count if too_many else len(rows),
+        count=count,
     )
+
+
+def _rows_in_time(
+    conn: sqlite3.Connection, index: Index, keys: list[Key], column: str | None, seconds: float
+) -> tuple[list[tuple[int, Key, Any, Any]], int]:
+    """As images_with_vectors() has them, in the order of vectors, and of how many of the images, evenly chosen."""
+    until, rows, done = time.monotonic() + seconds, [], 0
+    mixed = np.random.default_rng(0).permutation(len(keys)).tolist()
+    while done < len(keys) and (not done or time.monotonic() < until):
+        # In the order of the table, whose pages are then read once.
+        part = sorted(mixed[done : done + AT_ONCE])
+        rows += images_with_vectors(conn, index, [keys[at] for at in part], column)
+        done = min(done + AT_ONCE, len(keys))
+    return sorted(rows, key=itemgetter(0)), done
 
 
 def _passing(conn: sqlite3.Connection, index: Index, live: LiveIndex, filter: Filter) -> np.ndarray:

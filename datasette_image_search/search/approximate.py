@@ -82,9 +82,31 @@ class Approximate:
         _set(self.faiss_index, self.tuning.parameters)
         return self
 
-    def propose(self, vectors: np.ndarray) -> list[np.ndarray]:
-        """For each of m vectors, shape (m, dimensions), the ids of up to `candidates` vectors."""
-        return _proposed(self, vectors, self.tuning.candidates)
+    def propose(self, vectors: np.ndarray, n: int | None = None) -> list[np.ndarray]:
+        """
+        For each of m vectors, shape (m, dimensions), the ids of up to n vectors, by default of its `candidates`, the best by
+        the codes here first.
+        """
+        return _proposed(self, vectors, self.tuning.candidates if n is None else n)
+
+    @property
+    def has_lists(self) -> bool:
+        return _lists(self.faiss_index) is not None
+
+    def reaching(self, vector: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+        """
+        The scores, by the codes here, and the ids of the vectors with one above `least`, as far as they are in the lists
+        that a search looks into. An id of a film may come several times. Only if it `has_lists`.
+        """
+        with threads_for(vector[None]):
+            query = np.ascontiguousarray(fitted(vector[None], self.faiss_index.d))
+            _, scores, positions = self.faiss_index.range_search(query, least)
+        known = self._is_known(positions)
+        return scores[known], self.vector_ids[positions[known]]
+
+    def _is_known(self, positions: np.ndarray) -> np.ndarray:
+        # A file may have any labels in its lists.
+        return (positions >= 0) & (positions < len(self.vector_ids))
 
     def bytes_per_vector(self) -> float:
         """In the file, which is written to nowhere: it may have gigabytes."""
@@ -284,9 +306,7 @@ def _proposed(approximate: Approximate, vectors: np.ndarray, candidates: int) ->
     with threads_for(vectors):
         queries = fitted(vectors, approximate.faiss_index.d)
         _, positions = approximate.faiss_index.search(np.ascontiguousarray(queries), n)
-    # A file may have any labels in its lists.
-    held = len(approximate.vector_ids)
-    return [approximate.vector_ids[row[(row >= 0) & (row < held)]] for row in positions]
+    return [approximate.vector_ids[row[approximate._is_known(row)]] for row in positions]
 
 
 def _efforts(index: faiss.Index, candidates: int) -> list[str]:

@@ -15,8 +15,10 @@ from ..store.filters import IdSet, passing
 from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
+from .bounded import is_large
 from .correction import Rank, ranking_vectors
-from .hits import LINE, Found
+from .exact import EXACT_CHUNK, exact_at, exact_scores, reaching
+from .hits import LINE, Extent, Found
 from .live import LiveIndex
 from .lost_engines import survives_engines
 from .query import QueryVector
@@ -35,7 +37,8 @@ class SearchOptions:
     """
     `offset` leaves out so many of the best, `min_score` the images with a lower score, and `min_relevance` those
     that are less relevant, 0 to 1; `matches_only` leaves the matches, or all if nobody can tell. `exact` leaves an
-    approximate index aside. `rank` "cosine" orders by the score alone, without the correction for pictures that are
+    approximate index aside; `bounded` looks no further than that if there are millions of vectors, also for what is left by
+    limits, and by a filter as long as enough passes. `rank` "cosine" orders by the score alone, without the correction for pictures that are
     close to any words. `by` is "likeness", or "text" for the images that the words are written about, or "both"; a hit
     then has the texts that `matched`, unless `with_matched` is False, which saves time for thousands of hits.
     """
@@ -45,6 +48,7 @@ class SearchOptions:
     min_relevance: float | None = None
     matches_only: bool = False
     exact: bool = False
+    bounded: bool = False
     rank: Rank = "corrected"
     by: By = "likeness"
     with_matched: bool = True
@@ -53,6 +57,7 @@ class SearchOptions:
         check_choice("by", self.by, get_args(By))
         check_flag("matches_only", self.matches_only)
         check_flag("with_matched", self.with_matched)
+        check_flag("bounded", self.bounded)
         check_choice("rank", self.rank, get_args(Rank))
         if self.min_score is not None:
             check_number("min_score", self.min_score)
@@ -90,9 +95,20 @@ def find_images(
         among = None
         if options.min_score is not None and ranking.shape[1] > index.dimensions:
             # In another order than that of the score, what is left out is anywhere.
-            among = [planner.reaching(conn, live, each.vector, options.min_score) for each in asked]
+            among = [
+                reaching(conn, live, each.vector, options.min_score, bounded=options.bounded)
+                for each in asked
+            ]
         all_found = planner.search_live(
-            conn, live, ranking, k, filter, offset=options.offset, exact=options.exact, among=among
+            conn,
+            live,
+            ranking,
+            k,
+            filter,
+            offset=options.offset,
+            exact=options.exact,
+            bounded=options.bounded,
+            among=among,
         )
     return [
         _complete(found, relevance, query, options)
@@ -116,7 +132,7 @@ class Judge:
         vectors = image_vectors(conn, self.index, key)
         if not len(vectors):
             return None
-        _, corrected = planner.exact_scores(self.references, vectors, self.row)
+        _, corrected = exact_scores(self.references, vectors, self.row)
         return float(self.relevance(corrected.max(keepdims=True))[0])
 
 
@@ -151,20 +167,28 @@ def all_relevances(conn: sqlite3.Connection, live: LiveIndex, query: QueryVector
         return np.full(len(live), np.nan)
     found = np.zeros(len(live))
     least = relevance.score_of(NEGLIGIBLE) - live.error(row)
-    for positions, corrected in planner.exact_at(
+    for positions, corrected in exact_at(
         conn, live, np.flatnonzero(live.scores(row) >= least), row
     ):
         found[positions] = relevance(corrected)
     return found
 
 
+@dataclass(frozen=True)
+class Within:
+    """The images that limits leave, or at least so many of them."""
+
+    ids: IdSet
+    extent: Extent = "all"
+
+
 @survives_engines
 def images_within(
     conn: sqlite3.Connection, index: Index, query: QueryVector, options: SearchOptions
-) -> IdSet | None:
+) -> Within | None:
     """
-    Exactly the images that the options leave by likeness; None if nobody can tell the relevance of any,
-    and there is nothing else to cut by.
+    Exactly the images that the options leave by likeness, but see `bounded`; None if nobody can tell the relevance of
+    any, and there is nothing else to cut by.
     """
     with planner.live_snapshot(conn, index) as live:
         (row,) = _ranking(live, [query], options)
@@ -172,17 +196,21 @@ def images_within(
         if relevance is None and options.min_score is None:
             return None
         positions = np.flatnonzero(_within(conn, live, row, query, relevance, options))
+        extent: Extent = "at least" if options.bounded and is_large(live) else "all"
+        if extent != "all" and live.has_image_ids and live.gone is not None:
+            # To look for each of a hundred thousand in the database would take longer than all else.
+            there = positions[~np.isin(live.vector_ids(positions), live.gone)]
+            return Within(IdSet(np.unique(live.image_ids(there))), extent)
         ids = passing(conn, live.index, np.unique(live.vector_ids(positions)).tolist(), None)
         if live.has_image_ids:
-            return IdSet(live.image_ids(live.positions_of(np.array(ids, dtype=np.int64))))
+            found = live.image_ids(live.positions_of(np.array(ids, dtype=np.int64)))
+            return Within(IdSet(found), extent)
         keys = [
             key
-            for start in range(0, len(ids), planner.EXACT_CHUNK)
-            for key in vectors_by_id(
-                conn, live.index, ids[start : start + planner.EXACT_CHUNK]
-            ).image_ids
+            for start in range(0, len(ids), EXACT_CHUNK)
+            for key in vectors_by_id(conn, live.index, ids[start : start + EXACT_CHUNK]).image_ids
         ]
-        return IdSet(list(dict.fromkeys(keys)))
+        return Within(IdSet(list(dict.fromkeys(keys))), extent)
 
 
 def _ranking(live: LiveIndex, asked: Sequence[QueryVector], options: SearchOptions) -> np.ndarray:
@@ -204,9 +232,10 @@ def _within(
     """A bool per position: whether the image may be shown. Of what nobody knows, nothing is left out."""
     within = np.ones(len(live), dtype=bool)
     if options.least_relevance is not None and relevance is not None:
-        within &= planner.reaching(conn, live, row, relevance.score_of(options.least_relevance))
+        least = relevance.score_of(options.least_relevance)
+        within &= reaching(conn, live, row, least, bounded=options.bounded)
     if options.min_score is not None:
-        within &= planner.reaching(conn, live, query.vector, options.min_score)
+        within &= reaching(conn, live, query.vector, options.min_score, bounded=options.bounded)
     return within
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,8 +42,8 @@ from ..store.text_search import (
 )
 from ..store.written_texts import text_columns
 from . import asked
-from .asked import UNKNOWN, SearchOptions
-from .hits import Found, Hit, Step, is_relevant
+from .asked import UNKNOWN, SearchOptions, Within
+from .hits import Count, Extent, Found, Hit, Step, is_relevant, least_extent
 from .live import live_index
 from .queries import Query, QueryWithFiles, naming_the_query
 from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
@@ -183,50 +183,51 @@ class Search:
             return None
         return not_about(self.conn, self.index.table, _unwanted(self._terms))
 
-    def within(self) -> IdSet | None:
+    def within(self) -> Within | None:
         """
-        Exactly the images that the limits of the options leave, with `matches_only` the matches, by text those that are
-        found, as far as `is_complete`. Others than those that pass the filter may be among them, so that another filter
+        The images that the limits of the options leave, with `matches_only` the matches, by text those that are
+        found. Others than those that pass the filter may be among them, so that another filter
         can be tried. None if nobody can tell, and there is nothing else to cut by.
         """
         _check_limits(self.options)
         if not self._is_of_texts and not self.options.matches_only:
-            return None if self._limits is None else IdSet(list(self._limits))
+            return self._limits
         texts = [hit.id for hit in self._texts.hits]
         if self.filter is not None:
             texts += [hit.id for hit in replace(self, filter=None)._texts.hits]
-        likely: list[Key] = []
+        found: Within | None = Within(IdSet([]))
         if not self._is_of_texts:
             found = asked.images_within(self.conn, self.index, self._known_vector, self.options)
-            if found is None:
-                return None
-            likely = _keys(found)
-        return IdSet(list(dict.fromkeys([*likely, *texts])))
+        if found is None:
+            return None
+        ids = IdSet(list(dict.fromkeys([*_keys(found.ids), *texts])))
+        return Within(ids, least_extent(found.extent, self.extent_of_texts))
 
     @property
-    def is_complete(self) -> bool:
-        """Whether no more images that pass the filter have the words than are looked at."""
-        return self._texts.is_complete
+    def extent_of_texts(self) -> Extent:
+        """Of the images that pass the filter and have the words, those that are looked at."""
+        return "all" if self._texts.is_complete else "more than"
 
-    def count_matches(self) -> int:
-        """How many images that pass the filter are matches, of texts as far as `is_complete`; call it if anybody can tell."""
+    def count_matches(self) -> Count:
+        """How many images that pass the filter are matches; call it if anybody can tell."""
         texts, likely = self._texts.hits, None
         if not self._is_of_texts:
             options = replace(self.options, matches_only=True)
             likely = asked.images_within(self.conn, self.index, self._known_vector, options)
         if likely is None:
-            return len(texts)
-        keys, some = set(_keys(likely)), self.rest()
+            return Count(len(texts), self.extent_of_texts)
+        keys, some = set(_keys(likely.ids)), self.rest()
         if isinstance(self.filter, IdSet):
             keys &= set(_keys(self.filter))
         else:
             some = both_of(self.filter, some)
-        others = sum(hit.id not in keys for hit in texts)
-        if some is None:
-            return len(keys) + others
-        table = self.index.table
-        among = IdSet(list(keys)).as_filter(table)
-        return count_images(self.conn, table, both_of(among, some)) + others
+        number = len(keys)
+        if some is not None:
+            table = self.index.table
+            among = IdSet(list(keys)).as_filter(table)
+            number = count_images(self.conn, table, both_of(among, some))
+        number += sum(hit.id not in keys for hit in texts)
+        return Count(number, least_extent(likely.extent, self.extent_of_texts))
 
     @property
     def _terms(self) -> tuple[Term, ...]:
@@ -286,7 +287,7 @@ class Search:
         return self.options.by == "text" or self._vector[0] is None
 
     @cached_property
-    def _limits(self) -> Collection[Key] | None:
+    def _limits(self) -> Within | None:
         """The images that the limits leave, by their likeness to the query; None if there are no limits."""
         if not self.options.has_limits:
             return None
@@ -294,8 +295,7 @@ class Search:
         if vector is None:
             raise unknown or QueryError(WITHOUT_SCORES)
         options = replace(self.options, matches_only=False)
-        ids = asked.images_within(self.conn, self.index, vector, options)
-        return None if ids is None else frozenset(_keys(ids))
+        return asked.images_within(self.conn, self.index, vector, options)
 
     @cached_property
     def _texts(self) -> _Texts:
@@ -317,7 +317,7 @@ class Search:
             said = f"some words were looked for in texts only: {unknown}"
             texts = replace(texts, warnings=(*texts.warnings, said))
         if limits is not None:
-            texts = replace(texts, hits=tuple(text_hits_among(texts.hits, limits)))
+            texts = replace(texts, hits=tuple(text_hits_among(texts.hits, set(_keys(limits.ids)))))
         return texts
 
     def _check_texts(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from ..store import Key
 from ..store.text_search import TextMatch
@@ -62,6 +63,27 @@ class Step:
     looked_at: int
     passed: int
     milliseconds: float
+
+
+Extent = Literal["all", "at least", "more than", "about"]
+"""What of all that there are some are, by themselves or by their number; "about" is an estimate."""
+
+
+def least_extent(*extents: Extent) -> Extent:
+    """Of some that are put together."""
+    return max(extents, key=get_args(Extent).index)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are, None if unknown: all, at least so many, more than that, or about as many."""
+
+    number: int | None
+    extent: Extent = "all"
+
+    @property
+    def is_exact(self) -> bool:
+        return self.extent == "all"
 
 
 @dataclass(frozen=True)

@@ -146,24 +146,23 @@ class LiveIndex:
         first = self.segments[0]
         if self.approximate is None:
             assert first.tuning is not None
-            scores, positions = self._best(
-                vectors,
-                first.tuning.candidates,
-                None,
-                lambda vectors, n, _: first.propose(vectors, n),
-            )
+            n = first.tuning.candidates
+            scores, positions = self._best(vectors, n, None, lambda q, n, _: first.propose(q, n))
             return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
-        found = []
-        for vector, ids in zip(vectors, self.approximate.propose(vectors), strict=True):
-            positions = positions_among(first.vector_ids, np.sort(ids))
-            scores = first.scores_at(positions, vector)
-            for start, part in list(zip(self.starts(), self.segments, strict=True))[1:]:
-                newer = part.nearest(vector[None], self.approximate.tuning.candidates)
-                scores = np.append(scores, newer[0])
-                positions = np.append(positions, newer[1] + start)
-            order = np.argsort(-scores, kind="stable")
-            found.append((scores[order], positions[order]))
-        return found
+        n, proposed = self.approximate.tuning.candidates, self.approximate.propose(vectors)
+        return [self.ranked(*each, n) for each in zip(vectors, proposed, strict=True)]
+
+    def ranked(self, vector: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """As propose() has them, of the vectors of the first segment with these ids, and of the n best newer ones."""
+        first = self.segments[0]
+        positions = positions_among(first.vector_ids, np.sort(ids))
+        scores = first.scores_at(positions, vector)
+        for start, part in list(zip(self.starts(), self.segments, strict=True))[1:]:
+            newer = part.nearest(vector[None], n)
+            scores = np.append(scores, newer[0])
+            positions = np.append(positions, newer[1] + start)
+        order = np.argsort(-scores, kind="stable")
+        return scores[order], positions[order]
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (len,), float32."""

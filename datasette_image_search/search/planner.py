@@ -13,7 +13,8 @@ The ranking is by float16 codes, of all vectors or of those that codes in bytes 
 score is computed from the float32 vector in the database, and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
 vectors: it is ranked by its best code, and its score is the best of theirs. Where the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
 as its recall, which is known of the best few; whoever asks for more, or for what passes a filter, is
-answered exactly.
+answered exactly. A bounded search is not: above LARGE vectors it looks into no more than that index does, as long as
+enough of that passes.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from .. import store
 from ..checked import check_flag, check_whole
 from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
-from ..store.references import References
 from ..store.vectors import scene_times, vectors_by_id
 from .all_scores import AllScores
-from .correction import corrected_scores
+from .bounded import Proposed, is_large
+from .exact import EXACT_CHUNK, exact_scores
 from .hits import Found, Hit, Step
 from .live import LiveIndex, as_seen_by, live_index
 
@@ -59,9 +60,6 @@ SELECTED = 1 / 20
 SNAPSHOTS = 3
 """The number of times that a search starts again because another program wrote meanwhile."""
 
-EXACT_CHUNK = 10_000
-"""Vectors that are in memory at once while their exact scores are computed."""
-
 
 def search_live(
     conn: sqlite3.Connection,
@@ -72,6 +70,7 @@ def search_live(
     *,
     offset: int = 0,
     exact: bool = False,
+    bounded: bool = False,
     among: Sequence[np.ndarray] | None = None,
 ) -> list[Found]:
     """
@@ -79,13 +78,14 @@ def search_live(
     images that are closest to it, after the first `offset` of them. `among` has a bool per position for each,
     which limits it to those.
 
-    `exact` leaves an approximate index aside. Raises FilterError if SQLite does not take the
+    `exact` leaves an approximate index aside, `bounded` looks no further if the others are more than LARGE. Raises FilterError if SQLite does not take the
     filter, ImageSearchError for k below 1 or a negative offset.
     """
     check_whole("k", k, 1)
     check_whole("offset", offset, 0)
     check_flag("exact", exact)
-    plan = _Plan(conn, live.index, live, filter, k + offset, exact, among)
+    is_bounded = bounded and not exact and is_large(live)
+    plan = _Plan(conn, live.index, live, filter, k + offset, exact, is_bounded, among)
     return [Found(tuple(hits), tuple(steps)) for hits, steps in _find_page(plan, ranking, offset)]
 
 
@@ -118,6 +118,7 @@ class _Plan:
     filter: Filter | IdSet | None
     wanted: int
     exact: bool
+    bounded: bool
     among: Sequence[np.ndarray] | None = None
     listed: np.ndarray | None = field(default=None)
 
@@ -128,6 +129,12 @@ class _Plan:
         is_limited = self.filter is not None or self.among is not None
         tuning = self.live.tuning
         return 0 if self.exact or is_limited or tuning is None else tuning.deepest
+
+    def scores(self, vector: np.ndarray, n: int) -> AllScores | Proposed | None:
+        """What has the best n, and more; None if an engine must be asked each time."""
+        if self.bounded:
+            return Proposed(self.live, vector, n if self.filter is None else max(n, WIDEST))
+        return AllScores(self.live, vector, n) if self.live.ranks_all else None
 
     def passing(self, ranking: _Ranking) -> list[int]:
         """The ids of the ranked vectors whose image passes the filter, each once, in the same order."""
@@ -207,7 +214,9 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     ranked: Iterable[tuple[np.ndarray, np.ndarray]]
     if is_proposed:
         ranked = live.propose(vectors)
-    elif len(vectors) == 1 and (plan.filter is not None or live.segments[0].in_bytes is not None):
+    elif len(vectors) == 1 and (
+        plan.bounded or plan.filter is not None or live.segments[0].in_bytes is not None
+    ):
         # All scores take hardly longer than the best few hundred, and are there if those are too few.
         yield _widen(plan, vectors[0], n, steps), steps
         return
@@ -240,7 +249,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
-    scores = AllScores(live, vector, n) if live.ranks_all else None
+    scores = plan.scores(vector, n)
     asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
@@ -248,6 +257,10 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             found, positions = scores.best(n)
         else:
             found, positions = _known(*(each[0] for each in live.nearest(vector[None], n)))
+        if isinstance(scores, Proposed) and len(found) < n:
+            # They are all that is proposed.
+            scores = AllScores(live, vector, n)
+            continue
         ranking = _ranking(live, found, positions, complete=n >= len(live))
         passing.update(plan.passing(ranking.without(asked)))
         asked[positions] = True
@@ -262,7 +275,8 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             if hits is not None and len(hits) == plan.wanted:
                 return hits
         if not _is_hopeful(plan, len(passed_ids), n):
-            return _enumerate(plan, vector, scores, steps)
+            known = scores if isinstance(scores, AllScores) else None
+            return _enumerate(plan, vector, known, steps)
         n = _wider(plan, len(passed_ids), n)
         name, started = "widen", time.perf_counter()
 
@@ -287,6 +301,8 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
     if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return False
     few = int(len(plan.live) * NARROW)
+    if plan.bounded:
+        few = min(few, WIDEST)
     if not few or not is_indexed(plan.conn, plan.index, plan.filter):
         return False
     started = time.perf_counter()
@@ -332,36 +348,6 @@ def _enumerate(
             return hits
         n *= WIDEN
         started = time.perf_counter()
-
-
-def reaching(
-    conn: sqlite3.Connection, live: LiveIndex, vector: np.ndarray, least: float
-) -> np.ndarray:
-    """
-    A bool per position: whether any vector of its image has, in the database, at least this score with a query, a
-    row of ranking_vectors(), corrected if that is.
-    """
-    scores, error = live.scores(vector), live.error(vector)
-    found = scores >= least + error
-    unsure = np.flatnonzero((scores >= least - error) & ~found)
-    for positions, exact in exact_at(conn, live, unsure, vector):
-        found[positions[exact >= least]] = True
-    return live.of_any_vector(found)
-
-
-def exact_at(
-    conn: sqlite3.Connection, live: LiveIndex, positions: np.ndarray, vector: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """
-    For the images of some positions that are still in the database, a part of them at a time: the position of the
-    first vector, and the highest score of all with a query, a row of ranking_vectors(), corrected if that is.
-    """
-    for start in range(0, len(positions), EXACT_CHUNK):
-        ids = live.vector_ids(positions[start : start + EXACT_CHUNK]).tolist()
-        stored = vectors_by_id(conn, live.index, ids)
-        _, corrected = exact_scores(live.references, stored.vectors, vector)
-        first = live.positions_of(stored.vector_ids[stored.starts()])
-        yield first, stored.highest(corrected)
 
 
 def _listed(plan: _Plan) -> np.ndarray:
@@ -471,15 +457,6 @@ def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
         else each.hit
         for each in scored
     ]
-
-
-def exact_scores(
-    references: References | None, vectors: np.ndarray, vector: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scores and the corrected scores of n vectors, shape (n, dimensions), with a row of ranking_vectors()."""
-    # Row by row, where BLAS rounds a row as its place in the matrix has it: copies must tie.
-    scores = np.einsum("ij,j->i", vectors, vector[: vectors.shape[1]])
-    return scores, corrected_scores(references, vectors, scores, vector)
 
 
 def _best_first(hit: Hit) -> tuple[float, Key]:

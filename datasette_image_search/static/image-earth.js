@@ -129,10 +129,12 @@
     return url.href;
   }
 
-  function tell(cells, bounds, where) {
+  function tell({ cells, is_sample }, bounds, where) {
     const count = cells.reduce((sum, cell) => sum + cell.count, 0);
-    const link = make("a", { href: searchUrl(bounds) }, count === 1 ? "Show it" : `Show these ${counted(count)}`);
-    said.replaceChildren(...(count ? [`${counted(count)} ${where}. `, link] : [`No image ${where}.`]));
+    const words = is_sample ? "Show these" : `Show these ${counted(count)}`;
+    const link = make("a", { href: searchUrl(bounds) }, count === 1 ? "Show it" : words);
+    const about = is_sample ? "About " : "";
+    said.replaceChildren(...(count ? [`${about}${counted(count)} ${where}. `, link] : [`No image ${where}.`]));
     clear.hidden = !box;
     root.dataset.count = count;
   }
@@ -141,11 +143,11 @@
     const now = (asked += 1);
     const bounds = within(map.getBounds());
     try {
-      const { cells } = await load(bounds);
+      const data = await load(bounds);
       if (now !== asked) return;
       markers.clearLayers();
-      for (const cell of apart(cells)) markers.addLayer(marker(cell));
-      if (!box) tell(cells, bounds, "in view");
+      for (const cell of apart(data.cells)) markers.addLayer(marker(cell));
+      if (!box) tell(data, bounds, "in view");
     } catch (problem) {
       if (now === asked) said.textContent = `Could not load the map: ${problem.message}`;
     }
@@ -256,8 +258,8 @@
     box = drawn;
     frame.setBounds(drawn).addTo(map);
     try {
-      const { cells } = await load(drawn);
-      if (box === drawn) tell(cells, drawn, "in the box");
+      const data = await load(drawn);
+      if (box === drawn) tell(data, drawn, "in the box");
     } catch (problem) {
       if (box === drawn) said.textContent = `Could not count: ${problem.message}`;
     }

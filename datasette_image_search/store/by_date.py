@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from .reads import indexed_texts
+from .reads import indexes_of_texts
 from .tables import ImageTable, Key
 
 DATE = "taken_at"
@@ -17,7 +17,7 @@ def beside_by_date(
     The next newer and the next older image, as `newest_ids` orders them; None at the ends, for an image without a
     date, and if SQLite would have to read the whole table for it.
     """
-    if DATE not in indexed_texts(conn, table):
+    if DATE not in indexes_of_texts(conn, table):
         return None, None
     names = table.quoted()
     sql = "select {key} from {images} where {key} = ? and taken_at is not null".format(**names)

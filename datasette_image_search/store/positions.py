@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from .filters import Filter, bracketed, naming_the_filter
+from .sampling import Sample
 from .tables import ImageTable, Key
 
 LATITUDE, LONGITUDE = "latitude", "longitude"
@@ -38,17 +39,18 @@ def cells(
     filter: Filter | None,
     box: Box,
     across: int,
+    sample: Sample | None = None,
 ) -> list[Cell]:
     """
     The cells in a box of those images that pass the filter and have a position on the earth, the fullest first. The
-    longer side of the box is divided into `across`.
+    longer side of the box is divided into `across`. With a `sample`, counts are estimates, and cells of few images are missed.
 
     Raises FilterError if SQLite refuses the filter.
     """
     sql = """
         select avg(latitude), avg(longitude), count(*), min(latitude), min(longitude), max(latitude),
             max(longitude), min({key})
-        from {images}
+        from {rows}
         where {filter}
             and typeof(latitude) in ('real', 'integer') and typeof(longitude) in ('real', 'integer')
             and latitude between :_img_south and :_img_north
@@ -65,13 +67,15 @@ def cells(
         "_img_east": box.east,
         "_img_step": max(longer / across, 1e-9),
     }
+    source = table.quoted()["images"] if sample is None else sample.rows
+    estimated = int if sample is None else sample.estimated
     with naming_the_filter(table, filter):
         rows = conn.execute(
-            sql.format(filter=bracketed(filter), **table.quoted()),
+            sql.format(filter=bracketed(filter), rows=source, **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
     return [
-        Cell(latitude, longitude, count, Box(*corners), image_id)
+        Cell(latitude, longitude, estimated(count), Box(*corners), image_id)
         for latitude, longitude, count, *corners, image_id in rows
         if table.is_key(image_id)
     ]

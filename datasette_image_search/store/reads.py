@@ -13,6 +13,7 @@ from sqlite_utils.db import quote_identifier
 from ..files.remote_urls import is_url, joined
 from .filters import Filter, bracketed, naming_the_filter
 from .ownership import owned, same_picture
+from .sampling import Sample
 from .soundness import LARGEST_THUMBNAIL, is_stored_table
 from .sources import sources_of
 from .tables import (
@@ -175,16 +176,26 @@ def count_images(
     filter: Filter | None = None,
     *,
     limit: int | None = None,
+    sample: Sample | None = None,
 ) -> int:
-    """How many images there are, or pass a filter; counted up to `limit`."""
-    sql = "select count(*) from {images} where {filter}"
+    """How many images there are, or pass a filter; counted up to `limit`, or of a `sample` only."""
+    sql = "select count(*) from {rows} where {filter}"
     if limit is not None:
-        sql = f"select count(*) from (select 1 from {{images}} where {{filter}} limit {limit})"
+        sql = f"select count(*) from (select 1 from {{rows}} where {{filter}} limit {limit})"
+    rows = table.quoted()["images"] if sample is None else sample.rows
     with naming_the_filter(table, filter):
         return conn.execute(
-            sql.format(filter=bracketed(filter), **table.quoted()),
+            sql.format(filter=bracketed(filter), rows=rows),
             dict(filter.params) if filter else {},
         ).fetchone()[0]
+
+
+def most_images(conn: sqlite3.Connection, table: ImageTable) -> int:
+    """At least as many as there are images. Without a count, which of millions takes longer than a page may."""
+    if not table.key_is_integer:
+        return count_images(conn, table)
+    sql = "select (select max({key}) from {images}) - (select min({key}) from {images}) + 1"
+    return conn.execute(sql.format(**table.quoted())).fetchone()[0] or 0
 
 
 def some_images(conn: sqlite3.Connection, index: Index, limit: int) -> list[Key]:
@@ -325,17 +336,17 @@ def columns_with_values(conn: sqlite3.Connection, name: str, columns: Sequence[s
     return {column for column, count in zip(columns, found, strict=True) if count}
 
 
-def indexed_texts(conn: sqlite3.Connection, table: ImageTable) -> set[str]:
-    """The columns of texts by which SQLite can go through a table in order."""
+def indexes_of_texts(conn: sqlite3.Connection, table: ImageTable) -> dict[str, str]:
+    """The columns of texts by which SQLite can go through a table in order, each with the name of an index for that."""
     rows = conn.execute(
-        "select columns.name from pragma_table_info(:table) as columns "
+        "select columns.name, list.name from pragma_table_info(:table) as columns "
         "join pragma_index_list(:table) as list on not list.partial "
         "join pragma_index_xinfo(list.name) as first "
         "on first.seqno = 0 and first.name = columns.name and first.coll = 'BINARY' "
         "where upper(columns.type) = 'TEXT'",
         {"table": table.name},
     )
-    return {name for (name,) in rows}
+    return dict(rows.fetchall())
 
 
 def newest_ids(
@@ -350,15 +361,17 @@ def newest_ids(
     """
     The latest photos first, those without a date last, after the first `offset` of them.
 
-    SQLite likes to go through the index of the dates until enough have passed the filter, which
-    takes long where few do: then `few_match` has those looked for, and sorted.
+    By `few_match`, those that pass the filter are looked for, and sorted, or the images are gone through by an index of
+    the dates until enough have passed: SQLite, which does not know how many do, would sort a million.
     """
-    order = ""
-    if "taken_at" in column_names(conn, table.name):
+    order = by = ""
+    if "taken_at" in column_names(conn, table.name) and _has_dates(conn, table):
         order = "+taken_at desc, " if few_match else "taken_at desc, "
+        index = None if few_match else indexes_of_texts(conn, table).get("taken_at")
+        by = "" if index is None else f"indexed by {quote_identifier(index)}"
     kind = "integer" if table.key_is_integer else "text"
     sql = (
-        f"select {{key}} from {{images}} where typeof({{images}}.{{key}}) = '{kind}' and {{filter}} "
+        f"select {{key}} from {{images}} {by} where typeof({{images}}.{{key}}) = '{kind}' and {{filter}} "
         "order by {order}{key} desc limit :_img_limit offset :_img_offset"
     )
     with naming_the_filter(table, filter):
@@ -367,6 +380,12 @@ def newest_ids(
             {**(filter.params if filter else {}), "_img_limit": limit, "_img_offset": offset},
         ).fetchall()
     return [row[0] for row in rows]
+
+
+def _has_dates(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """Without any, SQLite would sort all images by their keys, which they are in the order of."""
+    sql = "select exists (select 1 from {images} where taken_at is not null)"
+    return bool(conn.execute(sql.format(**table.quoted())).fetchone()[0])
 
 
 def _columns_but(

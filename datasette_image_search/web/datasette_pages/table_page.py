@@ -150,7 +150,7 @@ def _search(
     images.open(query)
     # A picture in the query is that of the state that is searched.
     with sqlite_timelimit(images.conn, time_limit_ms), store.snapshot(images.conn):
-        (found,) = images.find([query], k, where=filter, rank=rank)
+        (found,) = images.find([query], k, where=filter, rank=rank, bounded=True)
     return found
 
 

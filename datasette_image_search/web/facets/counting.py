@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -19,7 +20,8 @@ from datasette.utils.asgi import Request
 from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
-from ...store.reads import columns_with_values, has_films, indexed_texts
+from ...store.reads import columns_with_values, has_films, indexes_of_texts
+from ...store.sampling import FEWEST, Sample, sample_of
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -57,14 +59,27 @@ PASSING = ("_next", "_facet_wait")
 
 @dataclass(frozen=True)
 class Facets:
-    """Facets for Datasette's templates: results, the longest first; names of facets that took too long;
-    and links to more facets. `are_chosen` is False if neither the URL nor the configuration names any: then they are
+    """Facets for Datasette's templates: results, the longest first; names of facets that took too long, and of those that
+    were estimated therefore; and links to more facets. `are_chosen` is False if neither the URL nor the configuration names any: then they are
     those that most people filter by, as far as these tell images apart."""
 
     results: tuple[dict[str, Any], ...] = ()
     timed_out: tuple[str, ...] = ()
+    estimated: tuple[str, ...] = ()
     suggested: tuple[dict[str, Any], ...] = ()
     are_chosen: bool = True
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A facet of all rows, or of some, which `make` makes to count these or a `sample` of them."""
+
+    make: Callable[..., Facet]
+    is_of_all: bool
+
+
+_Counted = tuple[list[dict[str, Any]], list[str]]
+"""The results of a facet, and its names if it took too long."""
 
 
 async def count_facets(
@@ -95,31 +110,34 @@ async def count_facets(
             requested.database, lambda conn: has_films(conn, table)
         ):
             wanted[KindFacet.type] = [_unnamed("format")]
-    indexed: set[str] = set()
+    indexed: Collection[str] = ()
     if YearFacet.type in wanted:
         table = requested.table
-        indexed = await read_bounded(requested.database, lambda conn: indexed_texts(conn, table))
+        indexed = await read_bounded(requested.database, lambda conn: indexes_of_texts(conn, table))
     kinds = {kind.type: kind for kinds in pm.hook.register_facet_classes() for kind in kinds}
-    facets = [
-        _facet(
+    facets = []
+    asked = ((kind, config) for kind, configs in wanted.items() for config in configs)
+    for kind, config in asked:
+        if kind not in kinds:
+            continue
+        filter = filter_without(_chosen_by(kind, _column(config)))
+        make = partial(
+            _facet,
             _Patient(datasette) if patient else datasette,
             request,
             requested,
-            filter_without(_chosen_by(kind, _column(config))),
+            filter,
             kinds[kind],
             configuration,
             columns,
             indexed,
             config,
         )
-        for kind, configs in wanted.items()
-        if kind in kinds
-        for config in configs
-    ]
+        facets.append(_Wanted(make, is_of_all=filter is None))
     if len(facets) > MOST_FACETS:
         raise RequestError(f"a page can have {MOST_FACETS} facets at most; remove some")
     if facets:
-        links_of_each = facets[0].get_facet_size()
+        links_of_each = facets[0].make().get_facet_size()
         try:
             check_repetition(
                 request,
@@ -131,14 +149,21 @@ async def count_facets(
                 raise
             # Nobody asked for them.
             facets = []
-    results, timed_out = [], []
-    for counted, too_long in await asyncio.gather(*(_counted(facet) for facet in facets)):
+    sample = None
+    if facets and requested.view is None:
+        table = requested.table
+        sample = await read_bounded(requested.database, lambda conn: sample_of(conn, table))
+    counted = await asyncio.gather(*(_counted_or_estimated(each, sample) for each in facets))
+    results: list[dict[str, Any]] = []
+    timed_out: list[str] = []
+    estimated: list[str] = []
+    for each, too_long in counted:
         results += [
             with_choice(_with_local_urls(facet, urls), urls, pairs_of(request))
-            for facet in counted
+            for facet in each
             if are_chosen or _tells_apart(facet)
         ]
-        timed_out += too_long
+        (estimated if each else timed_out).extend(too_long)
     if are_chosen:
         results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
@@ -149,7 +174,7 @@ async def count_facets(
                 requested.database, lambda conn: columns_with_values(conn, requested.name, names)
             )
             suggested = [facet for facet in suggested if facet["name"] in used]
-    return Facets(tuple(results), tuple(timed_out), tuple(suggested), are_chosen)
+    return Facets(tuple(results), tuple(timed_out), tuple(estimated), tuple(suggested), are_chosen)
 
 
 def _page_request(request: Request) -> Request:
@@ -254,23 +279,25 @@ def _facet(
     columns: list[str],
     indexed: Collection[str],
     config: dict[str, Any],
+    sample: Sample | None = None,
 ) -> Facet:
     column = _column(config)
     # With the key: some facets count distinct rows, as that of arrays does, or look rows up elsewhere.
     # Not with all columns, which takes three times as long.
     named = dict.fromkeys([requested.table.key, *map(str, config["config"].values())])
     names = [escape_sqlite(name) for name in named if name in columns]
-    table = quote_identifier(requested.name)
+    rows = quote_identifier(requested.name) if sample is None else sample.rows
     if filter is None:
-        sql = f"select {', '.join(names)} from {table}"
+        sql = f"select {', '.join(names)} from {rows}"
     else:
         # The plus keeps SQLite from reading the whole table in the order of this column in order to
         # group by it: it should use an index that serves the filter.
         unordered = ", ".join(f"+{name} as {name}" for name in names)
-        sql = f"select {unordered} from {table} where {filter.where}"
+        sql = f"select {unordered} from {rows} where {filter.where}"
     facet = make_facet(
         kind,
-        datasette,
+        # A sample takes no longer than it takes.
+        datasette if sample is None else _Patient(datasette),
         request,
         requested.database.name,
         sql=sql,
@@ -284,11 +311,46 @@ def _facet(
     facet.get_configs = lambda: [config]
     if isinstance(facet, YearFacet):
         facet.with_months = True
-        facet.column_is_indexed = filter is None and requested.view is None and column in indexed
+        is_whole = filter is None and sample is None and requested.view is None
+        facet.column_is_indexed = is_whole and column in indexed
     return facet
 
 
-async def _counted(facet: Facet) -> tuple[list[dict[str, Any]], list[str]]:
+async def _counted_or_estimated(wanted: _Wanted, sample: Sample | None) -> _Counted:
+    facet = wanted.make()
+    limit = facet.ds.setting("facet_time_limit_ms")
+    if sample is None:
+        return await _counted(facet)
+    if not (wanted.is_of_all and sample.is_needed(limit)):
+        counted = await _counted(facet)
+        if not counted[1]:
+            return counted
+    return await _estimated(wanted.make(sample=sample), sample)
+
+
+async def _estimated(facet: Facet, sample: Sample) -> _Counted:
+    """The facet of a sample with its counts as those of all rows, no results if it has too few or that takes too long."""
+    results, too_long = await _counted(facet)
+    estimated = [
+        {
+            **each,
+            "is_sample": True,
+            "results": [
+                {**value, "count": sample.estimated(value["count"])} for value in each["results"]
+            ],
+            **(
+                {"months": {name: sample.estimated(n) for name, n in each["months"].items()}}
+                if "months" in each
+                else {}
+            ),
+        }
+        for each in results
+        if sum(value["count"] for value in each["results"]) >= FEWEST
+    ]
+    return estimated, too_long or [each["name"] for each in results]
+
+
+async def _counted(facet: Facet) -> _Counted:
     try:
         return await facet.facet_results()
     except sqlite3.OperationalError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import counted
+from ...search.hits import Count
 from ...store.ordering import Order
 from .cards import query_in_words
-from .results import Answer, Count
+from .results import Answer
 from .search_request import DATE, SORTED, SearchRequest
 
 
@@ -61,7 +62,9 @@ def _matching(images: str, answer: Answer) -> tuple[str, str]:
         return none, "matches"
     if matches.number != count.number:
         of = f"{images[0].lower()}{images[1:]}"
-        images = f"{'' if matches.is_exact else 'More than '}{matches.number:,} of {of}"
+        images = f"{_extent_in_words(matches)}{matches.number:,}"
+        # Of all, nobody knows the number if there are so many.
+        images += " images" if matches.number > count.number else f" of {of}"
     return images, "matches" if matches.number == 1 else "match"
 
 
@@ -91,4 +94,8 @@ def order_in_words(order: Order) -> str:
 def count_in_words(count: Count) -> str:
     if count.number is None:
         return "Images"
-    return f"{'' if count.is_exact else 'More than '}{counted(count.number, 'image')}"
+    return f"{_extent_in_words(count)}{counted(count.number, 'image')}"
+
+
+def _extent_in_words(count: Count) -> str:
+    return "" if count.is_exact else f"{count.extent.capitalize()} "

@@ -69,6 +69,7 @@ class FacetBox:
     all_url: str | None
     histograms: tuple[tuple[Bar, ...], ...] = ()
     column: str = ""
+    is_estimated: bool = False
 
 
 def facet_boxes(requested: RequestedTable, facets: Facets, pairs: Pairs) -> list[FacetBox]:
@@ -113,6 +114,7 @@ def _box(
         else None,
         histograms=tuple(histograms),
         column=name,
+        is_estimated="is_sample" in facet,
     )
 
 

@@ -10,10 +10,12 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from ...errors import ImageSearchError, counted
+from ...search.hits import Count, Extent
 from ...store import Key
 from ...store.filters import naming_the_filter
 from ...store.positions import LATITUDE, LONGITUDE, Box, Cell, cells
 from ...store.reads import image_rows, versions
+from ...store.sampling import Sample, sample_of
 from ..access.requested_table import RequestedTable, requested_table
 from ..configuration import map_tiles
 from ..errors import told_when_too_long
@@ -26,7 +28,7 @@ from ..urls import (
     pairs_of_form,
     replaced,
 )
-from .descriptions import limits_in_words
+from .descriptions import count_in_words, limits_in_words
 from .facts import PLACES
 from .responses import as_json, error_response, json_head
 from .results import LARGEST_VALUE, in_time, within_limits
@@ -65,6 +67,7 @@ async def geographic_map(datasette: Datasette, request: Request) -> Response:
     found: list[Cell] = []
     names: dict[Key, dict[str, Any]] = {}
     error = None
+    extent: Extent = "all"
     try:
         columns = await requested.database.table_columns(requested.name)
         if not {LATITUDE, LONGITUDE} <= set(columns):
@@ -74,17 +77,19 @@ async def geographic_map(datasette: Datasette, request: Request) -> Response:
         limits = limits_in_words(wanted)
         if wanted.is_limited:
             await is_ready(requested, wanted, None)
-            wanted = await within_limits(requested, wanted)
-        found, names = await _read(requested, wanted, view, with_rows=not format)
+            wanted, extent = await within_limits(requested, wanted)
+        found, names, is_sample = await _read(requested, wanted, view, with_rows=not format)
+        if is_sample:
+            extent = "about"
         if format:
-            count = counted(sum(cell.count for cell in found), "image")
-            words = " ".join(filter(None, (count, wanted.filter_words))) + limits
-            return await _json(requested, found, words)
+            count = Count(sum(cell.count for cell in found), extent)
+            words = " ".join(filter(None, (count_in_words(count), wanted.filter_words))) + limits
+            return await _json(requested, found, words, is_sample=is_sample)
     except ImageSearchError as problem:
         if format:
             return error_response(datasette, str(problem))
         error = str(problem)
-    return await _html(requested, wanted, found, names, error)
+    return await _html(requested, wanted, found, names, extent, error)
 
 
 def _view(request: Request) -> Box:
@@ -102,23 +107,31 @@ def _view(request: Request) -> Box:
 
 async def _read(
     requested: RequestedTable, wanted: SearchRequest, view: Box, *, with_rows: bool
-) -> tuple[list[Cell], dict[Key, dict[str, Any]]]:
-    """The cells, and the rows of the images that stand for those that are listed."""
+) -> tuple[list[Cell], dict[Key, dict[str, Any]], bool]:
+    """
+    The cells, the rows of the images that stand for those that are listed, and whether the cells are of a sample only: if
+    to gather all images takes too long.
+    """
     table, without = requested.table, requested.index.content_column
 
-    def read(conn: sqlite3.Connection) -> tuple[list[Cell], dict[Key, dict[str, Any]]]:
-        found = cells(conn, table, wanted.filter, view, ACROSS)
+    def read(
+        conn: sqlite3.Connection, sample: Sample | None = None
+    ) -> tuple[list[Cell], dict[Key, dict[str, Any]], bool]:
+        found = cells(conn, table, wanted.filter, view, ACROSS, sample)
         ids = [cell.image_id for cell in found[:LISTED]] if with_rows else []
-        return found, image_rows(conn, table, ids, without=without, largest=LARGEST_VALUE)
+        rows = image_rows(conn, table, ids, without=without, largest=LARGEST_VALUE)
+        return found, rows, sample is not None
 
     with (
         told_when_too_long(requested.datasette, is_filtered=bool(wanted.filter_words)),
         naming_the_filter(table, wanted.filter),
     ):
-        return await in_time(requested, read)
+        return await in_time(requested, read, lambda conn: read(conn, sample_of(conn, table)))
 
 
-async def _json(requested: RequestedTable, found: list[Cell], description: str) -> Response:
+async def _json(
+    requested: RequestedTable, found: list[Cell], description: str, *, is_sample: bool
+) -> Response:
     urls = requested.urls
     ids = [cell.image_id for cell in found]
     known = await in_time(requested, lambda conn: versions(conn, requested.table, ids))
@@ -134,7 +147,7 @@ async def _json(requested: RequestedTable, found: list[Cell], description: str) 
         }
         for cell in found
     ]
-    head = {**json_head(requested), "description": description}
+    head = {**json_head(requested), "description": description, "is_sample": is_sample}
     return as_json(requested.datasette, {**head, "cells": data})
 
 
@@ -154,6 +167,7 @@ async def _html(
     wanted: SearchRequest | None,
     found: list[Cell],
     names: dict[Key, dict[str, Any]],
+    extent: Extent,
     error: str | None,
 ) -> Response:
     datasette, request, urls = requested.datasette, requested.request, requested.urls
@@ -178,6 +192,7 @@ async def _html(
         "count": sum(cell.count for cell in found),
         "listed": listed,
         "more": len(found) > len(listed),
+        "is_sample": extent == "about",
         "whole_url": urls.earth(pairs) if request.args.get(VIEW) else None,
         "path_with_removed_where": lambda text: urls.earth(
             pair for pair in pairs if pair != ("_where", text)

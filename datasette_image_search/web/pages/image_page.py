@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ...decoding.formats import THUMBNAIL_SIZE
 from ...errors import ImageSearchError
+from ...search.hits import Count
 from ...search.query import image_term
 from ...store import Key
 from ...store.by_date import beside_by_date
@@ -31,7 +32,7 @@ from .album_form import album_form, search_of
 from .cards import Card, image_card, query_in_words
 from .facts import MOST_COMPANIONS, facts
 from .lines import lines_in_picture, written
-from .results import Count, ShownImage, count_in_time, found_images, in_time, shown_image
+from .results import ShownImage, count_in_time, found_images, in_time, shown_image
 from .search_page import is_ready, shows_originals, table_context
 from .search_request import DEEPEST, SearchRequest, read_request
 
@@ -134,7 +135,7 @@ def _place_in_words(wanted: SearchRequest, position: int, count: Count) -> str:
     if count.number is None or wanted.is_limited:
         return f"number {position:,}"
     number = count.number if wanted.end is None else min(count.number, wanted.end)
-    return f"{position:,} of {'' if count.is_exact else 'more than '}{number:,}"
+    return f"{position:,} of {'' if count.is_exact else f'{count.extent} '}{number:,}"
 
 
 async def _beside_by_date(requested: RequestedTable, image_id: Key) -> _Neighbours:

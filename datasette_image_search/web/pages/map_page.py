@@ -17,6 +17,7 @@ from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
 from ...maps.page import MOST_IMAGES, map_data
 from ...search.fusion import likeness_in
+from ...search.hits import Count, Extent
 from ...search.live import LiveIndex, is_seen_by
 from ...search.lost_engines import survives_engines
 from ...search.planner import live_snapshot
@@ -32,11 +33,14 @@ from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .descriptions import count_in_words, limits_in_words
 from .responses import as_json, error_response, json_head
-from .results import Count, in_time, within_limits
+from .results import in_time, within_limits
 from .search_page import form_context, table_context
 from .search_request import SearchRequest, read_request
 
 ARGUMENT = "_color"
+
+OF_LIMIT = 0.5
+"""The part of the time limit for the rows of the images; with more, there would be no map at all."""
 
 
 async def map_page(datasette: Datasette, request: Request) -> Response:
@@ -69,6 +73,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
         query = likeness_in(query) if query else ""
     unknown: tuple[str, ...] = ()
     limits = ""
+    extent: Extent = "all"
     if query or wanted.is_limited:
         try:
             await is_prepared(requested, wanted.query)
@@ -79,9 +84,10 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
             query, unknown = "", (str(error),)
     if wanted.is_limited:
         limits = limits_in_words(wanted)
-        wanted = await within_limits(requested, wanted)
+        wanted, extent = await within_limits(requested, wanted)
     prepared = await placed_vectors(requested)
     weights_of = configured_weights(requested.datasette)
+    seconds = OF_LIMIT * requested.datasette.setting("sql_time_limit_ms") / 1000
 
     @survives_engines
     def read(
@@ -99,6 +105,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
                 wanted.filter,
                 column,
                 MOST_IMAGES,
+                seconds,
             )
             known = reads.versions(conn, requested.table, placed.image_ids)
             versions = [known.get(image_id) for image_id in placed.image_ids]
@@ -121,7 +128,7 @@ async def _json(requested: RequestedTable, wanted: SearchRequest, column: str | 
             coloured = colouring(column, placed.values)
         else:
             coloured = plain(len(placed))
-        words = (count_in_words(Count(placed.count)), wanted.filter_words)
+        words = (count_in_words(Count(placed.count, extent)), wanted.filter_words)
         data = map_data(placed, coloured)
         # Only here: a map in a file has no server to ask for thumbnails.
         data["images"]["version"] = versions

@@ -50,6 +50,7 @@ def json_response(
             "count": answer.count.number,
             "count_truncated": not answer.count.is_exact,
             "matches": None if answer.matches is None else answer.matches.number,
+            "matches_truncated": answer.matches is not None and not answer.matches.is_exact,
             "without_vector": answer.without_vector,
             "hits": [
                 {

@@ -37,7 +37,7 @@ async def found_ids(requested: RequestedTable) -> list[Key]:
                 raise RequestError(
                     "this search puts all images in an order; choose its matches only, or some of the images"
                 )
-            wanted = await within_limits(requested, wanted)
+            wanted, _ = await within_limits(requested, wanted, is_bounded=False)
         filter = wanted.filter
 
         def read(conn: sqlite3.Connection) -> list[Key]:

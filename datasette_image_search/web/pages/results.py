@@ -17,12 +17,13 @@ from ... import store
 from ...api import Images
 from ...embedders.protocol import EmbedderError
 from ...search.fusion import Search, likeness_in, with_matched
-from ...search.hits import Found, Hit, Step
+from ...search.hits import Count, Extent, Found, Hit, Step, least_extent
 from ...search.sorting import all_shown
 from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
-from ...store.reads import count_images, image_rows, newest_ids
+from ...store.reads import count_images, image_rows, most_images, newest_ids
+from ...store.sampling import FEWEST, sample_of
 from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
@@ -40,8 +41,8 @@ LARGEST_VALUE = 1_000_000
 COUNTED = 10_000
 """If matching rows cannot be counted in time, the page says whether there are more than these."""
 
-FEW = 0.1
-"""A share of the table below which matching rows are looked up first and sorted by time after."""
+LOOK_UP = 3
+"""To look at an image in the order of dates takes as long as to sort so many by date."""
 
 WITHOUT_TEXTS = (
     "to search the texts took too long, so this is by likeness alone; try again, or add a filter"
@@ -69,17 +70,9 @@ class ShownImage:
 
 
 @dataclass(frozen=True)
-class Count:
-    """How many rows match the filters; more than that if not `is_exact`. None if unknown."""
-
-    number: int | None
-    is_exact: bool = True
-
-
-@dataclass(frozen=True)
 class Answer:
     """
-    `next_offset` is where the next page begins, None on the last. `matches` are how many of all images with the
+    `next_offset` is where the next page begins, None on the last. `count` are the rows that match the filters, `matches` are how many of all images with the
     filters are relevant enough to be matches, None without a query or if nothing is known to compare with.
     `without_vector` is the number of images of the table that no query finds, None without a query or if it could
     not be counted in time. `milliseconds` are by part.
@@ -99,8 +92,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Page:
     """
-    `wanted` has all that the query leaves out as filters, if it leaves any out, and is of all images with the words only
-    if `is_complete`.
+    `wanted` has all that the query leaves out as filters, if it leaves any out; it may leave out more, by its `extent`. `matches` is the least that it can be until it `has_counted` them.
     """
 
     images: tuple[ShownImage, ...]
@@ -109,7 +101,8 @@ class _Page:
     warnings: tuple[str, ...] = ()
     query_vector_ms: float = 0.0
     wanted: SearchRequest | None = None
-    is_complete: bool = True
+    extent: Extent = "all"
+    has_counted: bool = True
 
 
 async def find(
@@ -172,7 +165,10 @@ async def find(
         tuple[tuple[Count, _Page], Facets, int | None], done
     )
     milliseconds["query vector"] = page.query_vector_ms
-    count = replace(count, is_exact=count.is_exact and page.is_complete)
+    count = replace(count, extent=least_extent(count.extent, page.extent))
+    if wanted.matches_only and page.matches is not None and page.matches.is_exact:
+        # The last of them is on this page, however far others were looked for.
+        count = page.matches
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
@@ -192,14 +188,16 @@ async def find(
 
 
 async def found_images(requested: RequestedTable, wanted: SearchRequest) -> tuple[ShownImage, ...]:
-    """The images of `find` alone."""
+    """The images of `find` alone, without a count of its matches."""
     filtered = bool(wanted.filter_words)
     with (
         told_when_too_long(requested.datasette, is_filtered=filtered),
         naming_the_filter(requested.table, wanted.filter),
     ):
-        searching = _closest if wanted.query else _without_query
-        page = await searching(requested, wanted)
+        if wanted.query:
+            page = await _closest(requested, wanted, counts_matches=False)
+        else:
+            page = await _without_query(requested, wanted)
     return page.images[: wanted.size]
 
 
@@ -209,12 +207,18 @@ async def shown_image(requested: RequestedTable, image_id: store.Key) -> ShownIm
     return shown[0] if shown else None
 
 
-async def within_limits(requested: RequestedTable, wanted: SearchRequest) -> SearchRequest:
-    """The same with what fits the query as one more filter, so that all that is shown and counted agree."""
+async def within_limits(
+    requested: RequestedTable, wanted: SearchRequest, *, is_bounded: bool = True
+) -> tuple[SearchRequest, Extent]:
+    """
+    The same with what fits the query as one more filter, so that all that is shown and counted agree; and whether that is
+    all that fits: it may not be if the search `is_bounded`.
+    """
 
-    def within(conn: sqlite3.Connection) -> SearchRequest:
+    def within(conn: sqlite3.Connection) -> tuple[SearchRequest, Extent]:
         with _searching(conn, requested, wanted, 0) as search:
-            return wanted.among(requested, search.within(), search.rest())
+            options = replace(search.options, bounded=is_bounded)
+            return _limited(requested, wanted, replace(search, options=options))
 
     return await in_time(requested, within)
 
@@ -236,7 +240,11 @@ def _searching(
         yield Search(conn, images.index_of(model), wanted.query, wanted.filter, options, ask)
 
 
-async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
+async def _closest(
+    requested: RequestedTable, wanted: SearchRequest, *, counts_matches: bool = True
+) -> _Page:
+    patience = requested.datasette.setting("facet_time_limit_ms")
+
     def read(conn: sqlite3.Connection, wanted: SearchRequest) -> _Page:
         with _searching(conn, requested, wanted, 0 if wanted.order else wanted.offset) as search:
             started = time.perf_counter()
@@ -244,7 +252,13 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
                 search = replace(search, query=search.ask(wanted.query))
             query_vector_ms = (time.perf_counter() - started) * 1000
             page = (_sorted if wanted.order else _ranked)(requested, wanted, search)
-            return replace(page, query_vector_ms=query_vector_ms)
+            page = replace(page, query_vector_ms=query_vector_ms)
+            if page.has_counted or not counts_matches:
+                return page
+            # Last, as the images are there by then, and SQLite keeps to the shorter limit from now on.
+            with suppress(_Interrupted), _no_longer_than(conn, patience):
+                return replace(page, matches=search.count_matches())
+            return page
 
     def read_without_texts(conn: sqlite3.Connection) -> _Page:
         alike = likeness_in(wanted.query) if wanted.by == "both" else ""
@@ -258,45 +272,53 @@ async def _closest(requested: RequestedTable, wanted: SearchRequest) -> _Page:
 
 
 def _ranked(requested: RequestedTable, wanted: SearchRequest, search: Search) -> _Page:
-    limited = None
+    limited: SearchRequest | None = None
+    extent: Extent = "all"
     if wanted.is_limited:
-        limited = wanted.among(requested, search.within(), search.rest())
-    is_complete = search.is_complete or not (wanted.matches_only or wanted.by == "text")
+        limited, extent = _limited(requested, wanted, search)
     if not wanted.size:
-        return _Page((), wanted=limited, is_complete=is_complete)
+        return _Page((), wanted=limited, extent=extent)
     found = search.find(wanted.size + 1)
-    matches = _known_matches(found, wanted, search)
-    if matches is None and found.knows_matches:
-        matches = Count(search.count_matches(), search.is_complete)
+    matches, has_counted = _known_matches(found, wanted, search)
     page = _page(requested, search, found, found.hits, matches, limited)
-    return replace(page, is_complete=is_complete)
+    return replace(page, extent=extent, has_counted=has_counted)
+
+
+def _limited(
+    requested: RequestedTable, wanted: SearchRequest, search: Search
+) -> tuple[SearchRequest, Extent]:
+    """As within_limits()."""
+    within = search.within()
+    if within is None:
+        return wanted.among(requested, None, search.rest()), "all"
+    return wanted.among(requested, within.ids, search.rest()), within.extent
 
 
 def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) -> _Page:
     """What is sorted is all that is shown, on this page and others."""
     assert wanted.order is not None
     limit, every = wanted.limit, replace(search, options=all_shown(search.options))
-    found, ids, is_complete = None, None, True
+    found, limited = None, None
+    extent: Extent = "all"
     if limit is None:
         found = every.find(DEEPEST)
     if found is not None and found.knows_matches and found.hits:
-        ids, is_complete = every.within(), search.is_complete
+        limited, extent = _limited(requested, wanted, every)
     else:
         found = search.find(limit or SORTED)
-    matches = Count(found.matches, is_complete) if found.knows_matches else None
-    if matches is not None and len(found.hits) == DEEPEST:
-        matches = replace(matches, number=search.count_matches())
+    has_counted = len(found.hits) < DEEPEST
+    matches = None
+    if found.knows_matches:
+        matches = Count(found.matches, extent if has_counted else "at least")
     hits = {hit.id: hit for hit in found.hits}
-    if ids is None:
-        ids = IdSet(list(hits))
-    limited = wanted.among(requested, ids, search.rest())
+    if limited is None:
+        limited = wanted.among(requested, IdSet(list(hits)), search.rest())
     in_turn = in_order(
         search.conn, requested.table, list(hits), wanted.order, wanted.rows, view=requested.view
     )
     shown = [hits[id] for id in in_turn[wanted.offset : wanted.offset + wanted.size + 1]]
-    return replace(
-        _page(requested, search, found, shown, matches, limited), is_complete=is_complete
-    )
+    page = _page(requested, search, found, shown, matches, limited)
+    return replace(page, extent=extent, has_counted=has_counted or matches is None)
 
 
 def _page(
@@ -313,20 +335,28 @@ def _page(
     return _Page(shown, matches, found.steps, found.warnings, wanted=limited)
 
 
-def _known_matches(found: Found, wanted: SearchRequest, search: Search) -> Count | None:
-    """How many matches there are in all, if the hits of a page tell: the last of them is among these."""
+def _known_matches(
+    found: Found, wanted: SearchRequest, search: Search
+) -> tuple[Count | None, bool]:
+    """
+    How many matches there are in all, and True, if the hits of a page tell: the last of them is among these. Else how many
+    there are at least, as far as that is known.
+    """
+    if not found.knows_matches:
+        return None, True
     is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
     is_here = found.matches > 0 or wanted.offset == 0
-    if found.knows_matches and is_last and is_here:
-        return Count(wanted.offset + found.matches, search.is_complete)
-    return None
+    if is_last and is_here:
+        return Count(wanted.offset + found.matches, search.extent_of_texts), True
+    return (None if is_last else Count(wanted.offset + wanted.size, "more than")), False
 
 
 async def _without_query(
     requested: RequestedTable, wanted: SearchRequest, count: Count | None = None
 ) -> _Page:
-    def read(conn: sqlite3.Connection) -> _Page:
-        size, table = wanted.size + 1, requested.table
+    size, table = wanted.size + 1, requested.table
+
+    def read(conn: sqlite3.Connection, *, mistrusts_count: bool = False) -> _Page:
         if wanted.order is not None:
             ids = sorted_ids(
                 conn,
@@ -338,15 +368,17 @@ async def _without_query(
                 view=requested.view,
             )
             return _Page(_shown_images(conn, requested, ids, {}))
-        few = False
-        if count is not None and count.is_exact and count.number is not None:
-            few = count.number < FEW * count_images(conn, requested.table)
+        few = mistrusts_count
+        if count is not None and count.number is not None and count.extent in ("all", "about"):
+            looked_at = most_images(conn, table) * (wanted.offset + size) / max(count.number, 1)
+            few = (count.number < LOOK_UP * looked_at) ^ mistrusts_count
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
-    return await in_time(requested, read)
+    # Those that pass may be among the oldest: the other way may be the faster one.
+    return await in_time(requested, read, partial(read, mistrusts_count=True))
 
 
 def _shown_images(
@@ -380,14 +412,24 @@ def _shown_images(
 
 
 async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Count:
-    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted."""
+    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted; else about how many."""
     patience = requested.datasette.setting("facet_time_limit_ms")
 
+    table, filter = requested.table, wanted.filter
+
     def count(conn: sqlite3.Connection) -> Count:
-        for limit in (None, COUNTED + 1):
+        sample = sample_of(conn, table)
+        if sample is None or filter is not None or not sample.is_needed(patience):
             with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = count_images(conn, requested.table, wanted.filter, limit=limit)
-                return Count(min(number, limit - 1 if limit else number), limit != number)
+                return Count(count_images(conn, table, filter))
+        if sample is not None:
+            with suppress(_Interrupted), _no_longer_than(conn, patience):
+                number = count_images(conn, table, filter, sample=sample)
+                if number >= FEWEST:
+                    return Count(sample.estimated(number), "about")
+        with suppress(_Interrupted), _no_longer_than(conn, patience):
+            number = count_images(conn, table, filter, limit=COUNTED + 1)
+            return Count(min(number, COUNTED), "more than" if number > COUNTED else "all")
         return Count(None)
 
     return await read_bounded(requested.database, count)
@@ -397,6 +439,9 @@ async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> i
     patience = requested.datasette.setting("facet_time_limit_ms")
 
     def count(conn: sqlite3.Connection) -> int | None:
+        sample = sample_of(conn, requested.table)
+        if sample is not None and sample.is_needed(patience):
+            return None
         with suppress(_Interrupted), _no_longer_than(conn, patience), store.snapshot(conn):
             images = count_images(conn, requested.table)
             return images - count_with_vector(conn, requested.index)

@@ -314,6 +314,7 @@ async def _html(
             "has_map": _has_map(answer),
             "facet_boxes": facet_boxes(requested, answer.facets, first_page),
             "suggested_facets": answer.facets.suggested,
+            "is_patient": "_facet_wait" in request.args,
             "facets_later_url": urls.page(replaced(first_page, _facet_wait="only")),
             "facets_wait_url": urls.page(replaced(first_page, _facet_wait="1")),
         }
@@ -404,7 +405,10 @@ def _has_weaker(wanted: SearchRequest, answer: Answer) -> bool:
     """Whether some images, of those that are counted, are no matches."""
     if answer.matches is None or wanted.order is not None or not answer.matches.number:
         return False
-    return answer.count.number is not None and answer.matches.number < answer.count.number
+    count = answer.count
+    if count.number is None or answer.matches.number < count.number:
+        return count.number is not None
+    return not (count.is_exact or wanted.is_limited)
 
 
 def _above_the_line(wanted: SearchRequest, answer: Answer) -> int | None:

@@ -104,8 +104,9 @@ class SearchRequest:
 
     @property
     def options(self) -> SearchOptions:
-        """How the query is asked, all images of it."""
+        """How the query is asked, all images of it. A page has no time to look at millions of vectors."""
         return SearchOptions(
+            bounded=True,
             min_score=self.min_score,
             min_relevance=self.min_relevance,
             matches_only=self.matches_only,

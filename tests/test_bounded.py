@@ -1,0 +1,88 @@
+"""Pages of a collection that is too large to be looked at as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from sqlite_utils import Database
+
+from datasette_image_search import Images
+from datasette_image_search.search import approximate, bounded
+from datasette_image_search.search.indexing import index_images
+
+from .random_tables import add_images, random_vectors
+from .serving import ask, datasette_of
+
+pytestmark = [pytest.mark.datasette, pytest.mark.asyncio]
+
+PAGE = "/-/image-search/photos/images"
+
+ALIKE = 150
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 images, the first 150 of them alike, of which the index looks into a few of many lists."""
+    path = tmp_path_factory.mktemp("large") / "photos.db"
+    vectors = random_vectors(600, 32)
+    vectors[:ALIKE] = vectors[0] + 0.6 * vectors[:ALIKE]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        with mock.patch.object(approximate, "_efforts", return_value=["nprobe=2"]):
+            index_images(db, "images", type="IVF64,SQ8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def large() -> Iterator[None]:
+    with mock.patch.object(bounded, "LARGE", 500):
+        yield
+
+
+async def test_a_page_says_how_many_matches_there_are_at_least(path: Path) -> None:
+    datasette = datasette_of(path)
+    answer = (await ask(datasette, f"{PAGE}.json?q=%231&_size=5")).json()
+    assert all(hit["relevance"] > 0.95 for hit in answer["hits"])
+    assert answer["matches_truncated"]
+    assert 5 < answer["matches"] < ALIKE
+    said = f"At least {answer['matches']} of 600 images match image 1"
+    assert answer["description"].startswith(said.partition(" image 1")[0])
+    page = await ask(datasette, f"{PAGE}?q=%231&_size=5")
+    assert f"At least {answer['matches']} of 600 images" in page.text
+    assert all(step["looked_at"] < 600 for step in answer["plan"])
+
+
+async def test_all_that_a_page_leaves_by_a_limit_are_matches(path: Path) -> None:
+    with Images(path) as images:
+        matches = {hit.id for hit in images.search("#1", 600, min_relevance=0.95)}
+    datasette = datasette_of(path)
+    url = f"{PAGE}.json?q=%231&_size=40&_matches_only=1"
+    answer = (await ask(datasette, url)).json()
+    assert answer["count_truncated"]
+    assert answer["count"] == answer["matches"] < len(matches)
+    assert {hit["id"] for hit in answer["hits"]} <= matches
+    assert answer["description"].startswith(f"At least {answer['count']} images match")
+    everything = (await ask(datasette, f"{PAGE}.json?q=%231&_size=10&_sort=id")).json()
+    ids = [hit["id"] for hit in everything["hits"]]
+    assert ids == sorted(ids)
+    assert set(ids) <= matches
+
+
+async def test_what_is_known_is_said_as_it_is(path: Path) -> None:
+    """The last match is among the hits, so that there are no others."""
+    answer = (await ask(datasette_of(path), f"{PAGE}.json?q=%23400&_size=5")).json()
+    assert (answer["matches"], answer["matches_truncated"]) == (1, False)
+
+
+async def test_python_is_answered_as_before(path: Path) -> None:
+    with Images(path) as images:
+        exact = images.search("#1", 300, exact=True)
+        assert images.search("#1", 300) == exact
+        some = images.search("#1", 50, where="id % 2 = 0")
+        assert some == [hit for hit in exact if hit.id % 2 == 0][:50]
