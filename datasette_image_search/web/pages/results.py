@@ -243,7 +243,7 @@ def _searching(
 async def _closest(
     requested: RequestedTable, wanted: SearchRequest, *, counts_matches: bool = True
 ) -> _Page:
-    patience = requested.datasette.setting("facet_time_limit_ms")
+    limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read(conn: sqlite3.Connection, wanted: SearchRequest) -> _Page:
         with _searching(conn, requested, wanted, 0 if wanted.order else wanted.offset) as search:
@@ -255,8 +255,8 @@ async def _closest(
             page = replace(page, query_vector_ms=query_vector_ms)
             if page.has_counted or not counts_matches:
                 return page
-            # Last, as the images are there by then, and SQLite keeps to the shorter limit from now on.
-            with suppress(_Interrupted), _no_longer_than(conn, patience):
+            # Last, as the images are there by then, and SQLite keeps to this limit from now on.
+            with suppress(_Interrupted), _no_longer_than(conn, limit):
                 return replace(page, matches=search.count_matches())
             return page
 
@@ -300,10 +300,15 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     limit, every = wanted.limit, replace(search, options=all_shown(search.options))
     found, limited = None, None
     extent: Extent = "all"
+    within = every.within() if limit is None else None
     if limit is None:
-        found = every.find(DEEPEST)
+        # No more are looked for than there are.
+        most = DEEPEST if within is None else min(len(within.ids.ids), DEEPEST)
+        found = every.find(max(most, 1))
     if found is not None and found.knows_matches and found.hits:
-        limited, extent = _limited(requested, wanted, every)
+        ids = None if within is None else within.ids
+        limited = wanted.among(requested, ids, search.rest())
+        extent = "all" if within is None else within.extent
     else:
         found = search.find(limit or SORTED)
     has_counted = len(found.hits) < DEEPEST
