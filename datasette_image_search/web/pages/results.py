@@ -32,7 +32,7 @@ from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
-from ..reading import read_bounded
+from ..reading import read_bounded, statements_limited
 from .search_request import DEEPEST, SORTED, SearchRequest
 
 LARGEST_VALUE = 1_000_000
@@ -256,7 +256,7 @@ async def _closest(
             if page.has_counted or not counts_matches:
                 return page
             # Last, as the images are there by then, and SQLite keeps to this limit from now on.
-            with suppress(_Interrupted), _no_longer_than(conn, limit):
+            with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
                 return replace(page, matches=search.count_matches())
             return page
 
@@ -456,18 +456,23 @@ async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> i
 
 
 class _Interrupted(Exception):
-    """A statement ran into its time limit."""
+    """Statements ran into their time limit."""
 
 
 @contextmanager
-def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+def _interrupted() -> Iterator[None]:
     try:
-        with sqlite_timelimit(conn, milliseconds):
-            yield
+        yield
     except sqlite3.OperationalError as error:
         if not is_interrupted(error):
             raise
         raise _Interrupted from error
+
+
+@contextmanager
+def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    with _interrupted(), sqlite_timelimit(conn, milliseconds):
+        yield
 
 
 async def in_time(
@@ -475,14 +480,16 @@ async def in_time(
     read: Callable[[sqlite3.Connection], T],
     otherwise: Callable[[sqlite3.Connection], T] | None = None,
 ) -> T:
-    """Calls `read` within sql_time_limit_ms, and if that takes longer, once more, or `otherwise` instead."""
+    """
+    Calls `read`, whose statements have sql_time_limit_ms, and if they take longer, once more, or `otherwise` instead.
+    """
     limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
-        with suppress(_Interrupted), _no_longer_than(conn, limit):
+        with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
             return read(conn)
-        # Perhaps the filter was quick, and reading the index from a cold disk was slow: try once more.
-        with sqlite_timelimit(conn, limit):
+        # Perhaps the filter was quick, and reading rows from a cold disk was slow: try once more.
+        with statements_limited(conn, limit):
             return (otherwise or read)(conn)
 
     return await read_bounded(requested.database, read_in_time)
