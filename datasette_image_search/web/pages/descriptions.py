@@ -55,13 +55,11 @@ def _matching(images: str, answer: Answer) -> tuple[str, str]:
     matches, count = answer.matches or Count(None), answer.count
     if not count.number:
         return images, "match"
+    of = f"{images[0].lower()}{images[1:]}"
     if not matches.number:
-        none = (
-            images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {images}"
-        )
+        none = images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {of}"
         return none, "matches"
     if matches.number != count.number:
-        of = f"{images[0].lower()}{images[1:]}"
         images = f"{_extent_in_words(matches)}{matches.number:,}"
         # Of all, nobody knows the number if there are so many.
         images += " images" if matches.number > count.number else f" of {of}"
