@@ -34,7 +34,7 @@ from datasette_image_search.web.pages import search_page
 
 from .documents import draw_demo
 from .faults.forked import Forker
-from .only_ours import forget_other_plugins, keep_apps, keep_metadata
+from .only_ours import closed_in_the_end, forget_other_plugins, keep_apps, keep_metadata
 from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
@@ -72,7 +72,7 @@ HALVED = {
     *("browser", "faults", "security"),
     *("test_pictures", "test_readme", "test_recipes", "test_uploads"),
 }
-"""Folders and modules of which a run of all tests on 1.0 takes a half, by FAULT_SEED: they are slow, and run on 0.65."""
+"""Folders and modules of which a run of all tests on 1.0 takes a half, as they are slow."""
 
 
 MEMORY = Path("/dev/shm")
@@ -100,15 +100,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     is_second = config.getoption("markexpr") == "datasette" and hasattr(Datasette, "allowed")
     if not (is_of_all and is_second) or "SOAK_MINUTES" in os.environ:
         return
-    left_out = [
-        item
-        for item in items
-        if HALVED & {item.path.stem, item.path.parent.name}
-        and Random(os.environ["FAULT_SEED"] + item.nodeid).random() < 0.5
-    ]
+    left_out = list(_left_out(items))
     config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
+
+
+def _left_out(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """By FAULT_SEED: a half of HALVED, and of all other tests every set of parameters but one."""
+    chances = {item: Random(os.environ["FAULT_SEED"] + item.nodeid).random() for item in items}
+    by_test: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if HALVED & {item.path.stem, item.path.parent.name}:
+            if chances[item] < 0.5:
+                yield item
+        else:
+            by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for of_test in by_test.values():
+        yield from sorted(of_test, key=chances.__getitem__)[1:]
 
 
 def pytest_collection_finish() -> None:
@@ -132,6 +141,8 @@ def pytest_configure() -> None:
     keep_apps()
     keep_metadata()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
+    # UMAP compiles for 20 seconds, and places the few points of a test in some without.
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
@@ -173,6 +184,13 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine the smallest model may take longer to load than a person waits for a page."""
     monkeypatch.setattr(search_page, "PATIENCE", 60)
+
+
+@pytest.fixture(autouse=True)
+def datasettes() -> Iterator[None]:
+    """Those of a test end with it."""
+    with closed_in_the_end():
+        yield
 
 
 @pytest.fixture

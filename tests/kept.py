@@ -11,13 +11,22 @@ from sqlite_utils import Database
 
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.search import live as live_module
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.store import held_vectors
 
 KEPT: Mapping[str, Mapping[str, Any]] = {
     "sidecar": {},
     "lance": {"engine": "lance"},
     "lance alone": {"engine": "lance", "stored_vectors": False},
 }
+
+
+def forget_what_was_opened() -> None:
+    """This process has read no index and no engine."""
+    held_vectors._opened.cache_clear()
+    held_vectors._failures.clear()
+    live_module._open.clear()
 
 
 @contextmanager

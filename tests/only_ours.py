@@ -5,11 +5,14 @@ those would test datasette-cluster-map, which is not happy with a table without 
 As a script, the command `datasette`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import Distribution
+from typing import Any
 
 from datasette import hookimpl
-from datasette.app import DatasetteClient
+from datasette.app import Datasette, DatasetteClient
 from datasette.plugins import pm
 from jinja2 import Environment, FileSystemBytecodeCache
 
@@ -50,6 +53,28 @@ def keep_apps() -> None:
     if isinstance(app, property) and app.fget is not None:
         DatasetteClient.app = cached_property(app.fget)
         DatasetteClient.app.__set_name__(DatasetteClient, "app")
+
+
+@contextmanager
+def closed_in_the_end() -> Iterator[None]:
+    """All Datasettes that are made in the context: their threads and connections would stay until the process ends."""
+    made: list[Datasette] = []
+    make = Datasette.__init__
+
+    def noted(self: Datasette, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        made.append(self)
+
+    Datasette.__init__ = noted
+    try:
+        yield
+    finally:
+        Datasette.__init__ = make
+        for datasette in made:
+            if datasette.executor is not None:
+                datasette.executor.shutdown(wait=False)
+            for database in datasette.databases.values():
+                database.close()
 
 
 if __name__ == "__main__":

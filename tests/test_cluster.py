@@ -467,3 +467,11 @@ def test_an_index_of_an_engine_is_built_by_the_nodes(
         assert made.tuning.recall >= 0.98
         assert images.search("#7", 1)[0].id == 7
         assert images.status()["problem"] is None
+
+        lost = pytest.importorskip("ray").exceptions.WorkerCrashedError()
+        monkeypatch.setattr("lance_ray.create_index", mock.Mock(side_effect=lost))
+        with pytest.raises(
+            ImageSearchError, match=r"the cluster did not build the index \(.*again"
+        ):
+            images.index("ivf_pq", engine="lance", queries=queries, **ray)
+        assert images.search("#7", 1)[0].id == 7

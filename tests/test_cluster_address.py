@@ -235,11 +235,16 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
+
+FOLDER = "FOLDER_OF_A_CLUSTER"
+"""The variable by which all processes of a cluster are known: the command lines of some do not name its folder."""
+
+
 def kill_all(folder: Path) -> None:
-    """All processes that name a folder."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if bytes(folder) in file.read_bytes():
+            if f"{FOLDER}={folder}".encode() in file.read_bytes().split(b"\0"):
                 os.kill(int(file.parent.name), signal.SIGKILL)
 
 
@@ -263,6 +268,7 @@ class Started:
         words = [f"--{name}={value}" for name, value in options.items()]
         environment = {
             **os.environ,
+            FOLDER: str(folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -330,12 +336,14 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
 
     def kill_the_head(progress: Progress) -> None:
         if progress.done == 10:
+            # Else Ray ends this process, if it is busy for a minute.
+            assert os.environ[RECONNECT] == "86400"
             kill_all(started.folder)
             monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
             monkeypatch.setattr(cluster_address, "ANSWER_SECONDS", 2.0)
 
     with pytest.raises(ClusterLost, match=r"does not answer any more; .*: what is committed stays"):
         embed_images(request, kill_the_head)
-    assert "RAY_AUTH_MODE" not in os.environ
+    assert not {"RAY_AUTH_MODE", RECONNECT} & os.environ.keys()
     [(done,)] = query(path, "select count(*) from _images_vectors")
     assert 10 <= done < 400

@@ -259,6 +259,20 @@ def test_a_copy_of_a_database_reads_the_same_dataset(tmp_path: Path):
     assert not dataset_of(tmp_path / "photos.db").exists()
 
 
+def test_a_folder_of_any_name_has_a_dataset_and_nothing_beside_it(tmp_path: Path):
+    """Not even what would be made in a folder above, which may be another person's."""
+    folder = tmp_path / "Фото 100%41" / "a?b#c"
+    folder.mkdir(parents=True)
+    for vectors in (VECTORS, -VECTORS):
+        make_database(folder / "photos.db", vectors)
+    assert [each.name for each in tmp_path.iterdir()] == ["Фото 100%41"]
+    assert [each.name for each in folder.parent.iterdir()] == ["a?b#c"]
+    with closing(sqlite3.connect(folder / "photos.db")) as conn:
+        assert_best(conn, numbered(np.concatenate([VECTORS, -VECTORS])))
+        assert live(conn).segments[0].engine_name == "lance"
+        assert status(conn)["problem"] is None
+
+
 def test_who_reads_goes_on_while_another_feeds(path: Path, db: Database):
     with closing(sqlite3.connect(path)) as conn:
         before = live(conn).segments[0]

@@ -44,6 +44,7 @@ from datasette_image_search.store.tables import TagRow
 from datasette_image_search.store.vectors import image_vectors
 
 from .commands import command
+from .kept import forget_what_was_opened
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .test_engines import (
@@ -61,12 +62,6 @@ VECTORS = random_vectors(60)
 
 FILM = random_vectors(3, seed=7)
 """The vectors of image 61."""
-
-
-def forget_what_was_opened() -> None:
-    held_vectors._opened.cache_clear()
-    held_vectors._failures.clear()
-    live_module._open.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -384,12 +384,18 @@ def live_path(conn: sqlite3.Connection) -> str:
     return conn.execute("pragma database_list").fetchone()[2]
 
 
+@pytest.mark.parametrize("kept", ["sidecar", "lance"])
 @pytest.mark.parametrize("name", ["a b.db", "100%41?mode=x#y.db", "фото.db", "no suffix"])
-def test_a_database_may_have_any_file_name(tmp_path: Path, name: str) -> None:
-    make_database(tmp_path / name)
-    with closing(sqlite3.connect(tmp_path / name)) as conn:
-        assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
-        assert live(conn).from_sidecar
+def test_a_database_may_have_any_file_name(
+    tmp_path: Path, name: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Database(tmp_path / name, execute_plugins=False)) as db:
+        add_images(db, VECTORS)
+        with kept_in(kept, db, monkeypatch), closing(sqlite3.connect(tmp_path / name)) as conn:
+            assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
+            assert live(conn).from_sidecar
+    beside = {file.name for file in tmp_path.iterdir()}
+    assert [each for each in beside if not each.startswith(name)] == []
 
 
 def test_a_database_in_memory_works_and_writes_nothing(
@@ -408,17 +414,17 @@ def test_a_database_in_memory_works_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@over_engines
 def test_a_database_file_that_another_replaced_is_not_answered_from_the_old_one(
-    tmp_path: Path,
+    path: Path,
 ) -> None:
-    old, new = tmp_path / "photos.db", tmp_path / "new.db"
-    for database, vectors in ((old, VECTORS), (new, -VECTORS)):
-        with closing(Database(database, execute_plugins=False)) as db:
-            add_images(db, vectors)
-    with closing(sqlite3.connect(old)) as conn:
+    new = path.with_name("new.db")
+    with closing(Database(new, execute_plugins=False)) as db:
+        add_images(db, -VECTORS)
+    with closing(sqlite3.connect(path)) as conn:
         assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
-    new.replace(old)
-    with closing(sqlite3.connect(old)) as conn:
+    new.replace(path)
+    with closing(sqlite3.connect(path)) as conn:
         assert_best(search(conn, VECTORS[0]), numbered(-VECTORS), VECTORS[0])
 
 

@@ -525,6 +525,7 @@ async def test_many_at_once_and_bombs_take_little_memory(database: Path) -> None
             status = 503
             while status == 503:
                 status = (await client.post(server.url + UPLOAD, content=data)).status_code
+                await asyncio.sleep(0.2)
             return status
 
         async with httpx.AsyncClient(timeout=HANGS) as client:

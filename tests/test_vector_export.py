@@ -19,8 +19,8 @@ from datasette_image_search.ingest.vector_export import ExportSummary
 from datasette_image_search.search.indexing import index_images
 
 from .commands import command, query
+from .kept import forget_what_was_opened
 from .random_tables import add_images, random_vectors
-from .test_held_vectors import forget_what_was_opened
 from .vector_files import unit, write_npy
 
 PICTURES = unit(20, 64)

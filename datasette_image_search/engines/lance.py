@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from ..files.remote_urls import is_url
 from ..files.whole_files import sync_names
 from .protocol import EngineError, EngineRequest, VectorEngine
 
@@ -208,10 +209,12 @@ class LanceEngine(VectorEngine):
         self._go_on()
         with self._alone():
             self._asked(lambda dataset: dataset.update_config({STATE: state}))
-        self._asked(lambda dataset: dataset.tags.create(_tag(token), dataset.version))
+        version = self._version()
+        tags = self._changed(lambda: self._lance.dataset(_as_url(self._uri)).tags)
+        self._changed(lambda: tags.create(_tag(token), version))
         if self._token is not None:
             # From now on its days are counted.
-            self._asked(partial(_date_tag, name=_tag(self._token)))
+            self._changed(partial(_date_tag, tags, _tag(self._token)))
         self._changed(lambda: _sync_all(Path(self._uri)))
 
     def clean_up(self, tokens: Collection[str]) -> None:
@@ -392,11 +395,21 @@ def _delete_tag(dataset: Any, name: str) -> None:
     dataset.tags.delete(name)
 
 
-def _date_tag(dataset: Any, name: str) -> None:
+def _date_tag(tags: Any, name: str) -> None:
     """The date of a tag is today's, if there is one: a dataset that was lost may have been begun anew."""
-    tags = dataset.tags.list()
-    if name in tags:
-        dataset.tags.update(name, tags[name]["version"])
+    tag = tags.list().get(name)
+    if tag is not None:
+        tags.update(name, tag["version"])
+
+
+def _as_url(place: str) -> str:
+    """
+    Of a folder on a disk, by which Lance writes tags where they belong: by its path they go first to one of another name, where
+    an "ü" is "%C3%BC", in folders that it makes or may not make.
+    """
+    return (
+        place if is_url(place) else f"file-object-store{Path(place).as_uri().removeprefix('file')}"
+    )
 
 
 def _rows(dataset: Any, ids: np.ndarray, columns: Sequence[str]) -> pyarrow.Table:

@@ -42,12 +42,18 @@ def build(dataset: Any, n: int, index_type: str, **options: Any) -> Any:
         options["num_bits"] = BITS
     else:
         trained = max(lists, CODES)
-    return lance_ray.create_index(
-        dataset,
-        "vector",
-        index_type,
-        num_workers=free,
-        num_partitions=lists,
-        sample_rate=max(2, min(SAMPLE, n // trained)),
-        **options,
-    )
+    try:
+        return lance_ray.create_index(
+            dataset,
+            "vector",
+            index_type,
+            num_workers=free,
+            num_partitions=lists,
+            sample_rate=max(2, min(SAMPLE, n // trained)),
+            **options,
+        )
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise EngineError(
+            f"the cluster did not build the index ({said}); see to the cluster and run this again, or leave --ray out"
+        ) from error

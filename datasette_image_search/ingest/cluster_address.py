@@ -1,6 +1,6 @@
 """
-The head of a Ray cluster, asked beside Ray: that tries for minutes, takes a refused token for a head that is away, and ends
-this process if the head stays away. And the error of a call to Ray that does not reach the cluster.
+The head of a Ray cluster, asked beside Ray: that tries for minutes, takes a refused token for a head that is away, and does not
+say that the head stays away. And the error of a call to Ray that does not reach the cluster.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ ASK_SECONDS = 3.0
 """How often a head is asked whether it is there still."""
 
 SILENT_SECONDS = 25.0
-"""The longest silence of a head, from the first question without an answer: after 60 seconds, Ray ends this process without a
-word."""
+"""The longest silence of a head, from the first question without an answer."""
 
 LONGEST_SAID = 200
 """Characters of what Ray says."""

@@ -34,6 +34,9 @@ USUAL_CPUS = 4
 ROOM_SECONDS = 20.0
 """The cluster takes some to know that a run before has ended."""
 
+RECONNECT_SECONDS = 86_400
+"""For which Ray itself tries to reach a head that does not answer."""
+
 TASK_SECONDS = 120.0
 """The longest time in which a node of ray:// tells what is free: it starts a process for that."""
 
@@ -74,7 +77,7 @@ def connected(address: str) -> Iterator[Head]:
     if ray.is_initialized():
         yield head_of_this(address)
         return
-    with authentication_kept(), _private(address):
+    with authentication_kept(), _settings_of(address):
         try:
             address = resolved(address)
             if address != HERE:
@@ -92,16 +95,21 @@ def connected(address: str) -> Iterator[Head]:
 
 
 @contextmanager
-def _private(address: str) -> Iterator[None]:
-    """What is started here tells nobody of itself and listens on loopback; what is started later does as it would."""
+def _settings_of(address: str) -> Iterator[None]:
+    """
+    Ray's own settings, for as long as the context lasts. What is started here tells nobody of itself, and listens on loopback. A head
+    elsewhere may be away for longer than a minute, after which Ray would end this process: see Watch.
+    """
     from ray._private import ray_constants
 
-    meant = {"RAY_USAGE_STATS_ENABLED": "0"}
     # Ray reads this when it is imported, and so do the processes that it starts.
     reaches = ray_constants.ENABLE_RAY_CLUSTER
+    meant = {"RAY_USAGE_STATS_ENABLED": "0"}
     if address == HERE:
         meant[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
+    else:
+        meant["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(RECONNECT_SECONDS)
     added = meant.keys() - os.environ.keys()
     os.environ.update({name: meant[name] for name in added})
     try:
