@@ -23,7 +23,7 @@ from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, most_images, newest_ids
-from ...store.sampling import FEWEST, sample_of
+from ...store.sampling import sample_of
 from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
@@ -431,9 +431,9 @@ async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Cou
             # It takes no longer than it takes.
             limit = requested.datasette.setting("sql_time_limit_ms")
             with suppress(_Interrupted), _no_longer_than(conn, limit):
-                number = count_images(conn, table, filter, sample=sample)
-                if number >= FEWEST:
-                    return Count(sample.estimated(number), "about")
+                estimated = sample.estimated(count_images(conn, table, filter, sample=sample))
+                if estimated is not None:
+                    return Count(estimated, "about")
         with suppress(_Interrupted), _no_longer_than(conn, patience):
             number = count_images(conn, table, filter, limit=COUNTED + 1)
             return Count(min(number, COUNTED), "more than" if number > COUNTED else "all")
