@@ -9,7 +9,7 @@ from typing import Literal
 THUMBNAIL_SIZE = 320
 """Pixels of the longer side."""
 
-Precision = Literal["float32", "float16", "bfloat16"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 """The number formats of a model."""
 
 BATCH_SIZE = 32

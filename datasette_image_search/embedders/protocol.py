@@ -38,8 +38,8 @@ class TextNotUnderstood(EmbedderError):
 @dataclass(frozen=True)
 class ModelRequest:
     """
-    The request of a person. `device` is a torch device and `precision` a number type of torch, None for
-    the best available. `words_only` says that words come first, and perhaps no picture ever, so that
+    The request of a person. `device` is a torch device and `precision` a number type of torch, or "int8", None
+    for the best available. `words_only` says that words come first, and perhaps no picture ever, so that
     parts which only pictures need can wait.
     """
 

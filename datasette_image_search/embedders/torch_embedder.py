@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from .fingerprints import in_precision
 from .preprocessing import MakeTransform, TransformPreprocess
 from .protocol import Embedder, EmbedderError
+from .self_test import drawn_pictures
 from .torch_runtime import Runtime, Tower
 from .weights import WeightsFile
+
+LEAST_COSINE = 0.99
+"""Of 8 bits to float32, for drawn pictures; more is promised for none."""
 
 Load = Callable[[], torch.nn.Module]
 """Reads the parameters of one tower, and no others, from the file of the weights."""
@@ -48,7 +53,7 @@ class TorchEmbedder(Embedder):
 
     def __init__(self, model: TorchModel, runtime: Runtime) -> None:
         self.id = model.id
-        self.fingerprint = model.fingerprint
+        self.fingerprint = in_precision(model.fingerprint, runtime.precision)
         self.dimensions = model.dimensions
         self.image_size = model.image_size
         self.preprocess = TransformPreprocess(model.make_transform)
@@ -85,7 +90,10 @@ class TorchEmbedder(Embedder):
         with self._loading:
             if self._pictures is None:
                 self._check_transform()
-                self._pictures = self._tower(self._model.load_pictures)
+                tower = self._tower(self._model.load_pictures)
+                self._pictures = (
+                    self._in_eight_bits(tower) if self._runtime.in_eight_bits else tower
+                )
             return self._pictures
 
     def load_words(self) -> Tower:
@@ -106,6 +114,22 @@ class TorchEmbedder(Embedder):
                 f"pictures cannot be prepared for {self._model.architecture} as its preprocessing configuration says "
                 f"({str(error) or type(error).__name__}); correct it where the model comes from, or use another model"
             ) from error
+
+    def _in_eight_bits(self, tower: Tower) -> Tower:
+        """The same one. Raises EmbedderError if it cannot be, or sees the drawn pictures too differently then."""
+        from .eight_bits import in_eight_bits
+
+        inputs = np.stack([self.preprocess(each) for each in drawn_pictures(self.image_size)])
+        before = tower.encode(inputs)
+        in_eight_bits(tower.module, self._model.architecture)
+        cosine = float((before * tower.encode(inputs)).sum(axis=1).min())
+        if not cosine >= LEAST_COSINE:
+            raise EmbedderError(
+                f"{self._model.architecture} makes other vectors with --precision int8, with a cosine of {cosine:.3f} to those "
+                "of float32; leave --precision out"
+            )
+        _give_back_memory()
+        return tower
 
     def _tower(self, load: Load) -> Tower:
         weights = self._model.weights

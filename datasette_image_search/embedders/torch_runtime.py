@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .fingerprints import INT8
 from .protocol import EmbedderError
 
 PIXELS_AT_ONCE = {"cuda": 256 * 224**2}
@@ -22,24 +23,29 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device such as "cpu" or "cuda", and the number type to use on it."""
+    """A device such as "cpu" or "cuda", and the number type to use on it, `in_eight_bits` if layers for pictures have less."""
 
     device: str
     dtype: torch.dtype
+    in_eight_bits: bool = False
 
     @property
     def precision(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return INT8 if self.in_eight_bits else str(self.dtype).removeprefix("torch.")
 
 
 def choose_runtime(device: str | None, precision: str | None = None) -> Runtime:
     """
-    The named device and number type ("float32", "float16", "bfloat16"), or the best there is. Raises
+    The named device and number type ("float32", "float16", "bfloat16", "int8"), or the best there is. Raises
     EmbedderError if it cannot be used.
 
     Half precision on CUDA; bfloat16 if the CPU has instructions for it (twice as fast there, several
     times slower elsewhere); float32 otherwise.
     """
+    if precision == INT8:
+        if device not in (None, "cpu"):
+            raise EmbedderError(f"--precision int8 is for processors; leave --device {device} out")
+        return Runtime("cpu", torch.float32, in_eight_bits=True)
     if device is None:
         if torch.cuda.is_available():
             device = "cuda"
@@ -100,7 +106,7 @@ class Tower:
         """
         batch = torch.as_tensor(inputs)
         done: list[np.ndarray] = []
-        start, size = 0, min(_at_once(batch, self._runtime.device), self._most or len(batch))
+        start, size = 0, min(_at_once(batch, self._runtime), self._most or len(batch))
         while start < len(batch):
             features = self._try(batch[start : start + size])
             if features is not None:
@@ -140,10 +146,12 @@ class Tower:
             return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
 
 
-def _at_once(batch: torch.Tensor, device: str) -> int:
+def _at_once(batch: torch.Tensor, runtime: Runtime) -> int:
     if batch.ndim != 4:
         return TEXTS_AT_ONCE
-    pixels = PIXELS_AT_ONCE.get(torch.device(device).type, USUAL_PIXELS)
+    if runtime.in_eight_bits:
+        return 1  # Their scale would be that of all together.
+    pixels = PIXELS_AT_ONCE.get(torch.device(runtime.device).type, USUAL_PIXELS)
     return max(pixels // (batch.shape[2] * batch.shape[3]), 1)
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from sqlite_utils import Database
 
 from .. import store
+from ..embedders.fingerprints import INT8, precision_of
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
 from ..embedders.self_test import check_embedder
@@ -140,14 +141,15 @@ def _model_asked(request: EmbedRequest, survey: Survey, weights_of: WeightsOf) -
     weights = request.weights
     if weights is None and survey.index is not None:
         weights = weights_of(survey.index)
-    return ModelRequest(
-        survey.model, weights, request.device, request.precision, allow_download=True
-    )
+    precision: str | None = request.precision
+    if precision is None and survey.index is not None:
+        precision = precision_of(survey.index.fingerprint)
+    return ModelRequest(survey.model, weights, request.device, precision, allow_download=True)
 
 
 def _for_any_device(model: ModelRequest) -> ModelRequest:
     """As this machine can load it, for its fingerprint: the device that is asked for is one of the nodes."""
-    return replace(model, device=None, precision=None)
+    return replace(model, device=None, precision=INT8 if model.precision == INT8 else None)
 
 
 @contextmanager
@@ -188,6 +190,11 @@ def _check_embedder(request: EmbedRequest, survey: Survey, embedder: Embedder) -
     elif survey.index.fingerprint == IMPORTED:
         _check_imported(request, survey.index, embedder)
     elif _is_of_another(survey.index, embedder):
+        if precision_of(survey.index.fingerprint) != precision_of(embedder.fingerprint):
+            raise RunError(
+                f"table {request.table!r} was embedded {'without' if embedder.precision == INT8 else 'with'} --precision int8, "
+                "and its vectors are others; leave --precision out, or embed everything again with --replace-model"
+            )
         raise RunError(
             f"table {request.table!r} was embedded with other weights of {survey.model}; use those with "
             "--weights, or embed everything again with --replace-model"

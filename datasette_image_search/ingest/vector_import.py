@@ -21,6 +21,7 @@ from sqlite_utils import Database
 
 from .. import store
 from ..embedders.catalogue import check_model, known_dimensions
+from ..embedders.fingerprints import precision_of
 from ..embedders.protocol import Embedder, EmbedderError, ModelRequest, UnknownModel, WeightsMissing
 from ..embedders.registry import load_embedder
 from ..errors import counted
@@ -277,7 +278,8 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
             raise RunError(f"table {request.table!r} has no row for any path of {source.name}")
         replacement = _replacement(db, request, choice, matches)
         weights = request.weights or (weights_of(index) if index else None)
-        embedder, unproven = _load(request, model, weights)
+        precision = precision_of(index.fingerprint) if index else None
+        embedder, unproven = _load(request, ModelRequest(model, weights, precision=precision))
         for other, dimensions in (
             (model, embedder.dimensions if embedder else known_dimensions(model)),
             (f"the index of {request.table!r} by {model}", index and index.dimensions),
@@ -354,14 +356,12 @@ def _replacement(
     return found
 
 
-def _load(
-    request: ImportRequest, model: str, weights: Path | None
-) -> tuple[Embedder | None, str | None]:
+def _load(request: ImportRequest, model: ModelRequest) -> tuple[Embedder | None, str | None]:
     """The embedder of the model, if it is on this machine, or the reason why it is not."""
     try:
         # First, as it takes no time to know that there is no such model.
-        check_model(model, has_weights=weights is not None)
-        return load_embedder(ModelRequest(model, weights)), None
+        check_model(model.model_id, has_weights=model.weights is not None)
+        return load_embedder(model), None
     except EmbedderError as error:
         if request.weights is not None:
             raise

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from ..embedders.fingerprints import precision_of
 from ..embedders.protocol import (
     Embedder,
     EmbedderError,
@@ -375,6 +376,9 @@ def embedder_of(index: Index, weights_of: WeightsOf = recorded_weights, **asked:
     the name is taken for granted. `asked` are fields of ModelRequest. Raises EmbedderError if it is not here.
     """
     request = ModelRequest(index.model, weights=weights_of(index), **asked)
+    if (precision := precision_of(index.fingerprint)) is not None:
+        # The only one with such vectors; words are read in float32 by it too.
+        request = replace(request, device="cpu", precision=precision)
     try:
         embedder = load_embedder(request)
     except UnknownModel as error:
