@@ -266,14 +266,14 @@ class LanceEngine(VectorEngine):
             return _padded([scores for scores, _ in found], [each for _, each in found])
         best = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
         for held, halves in self._blocks(ids):
-            scores, rows = best_of(_widened(vectors, halves.shape[1]), halves, n)
-            best = _merged(*best, scores, np.where(rows < 0, -1, held[rows]), n)
+            best = _merged(*best, *_best_of(vectors, held, halves, n), n)
         return best
 
     def scores(self, ids: np.ndarray, vector: np.ndarray) -> np.ndarray:
         scores = np.full(len(ids), -np.inf, dtype=np.float32)
         for held, halves in self._blocks(ids):
-            scores[np.searchsorted(ids, held)] = self._products(halves, vector)
+            (found,), (named,) = _best_of(vector[None], held, halves, len(held))
+            scores[np.searchsorted(ids, named[named >= 0])] = found[named >= 0]
         return scores
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
@@ -296,10 +296,8 @@ class LanceEngine(VectorEngine):
                 ["id", "vector"], nearest=nearest, disable_scoring_autoprojection=True
             ).to_table()
         )
-        ids, halves = self._arrays(table)
-        scores = self._products(halves, vector)
-        order = np.argsort(-scores, kind="stable")
-        return scores[order], ids[order]
+        (scores,), (ids,) = _best_of(vector[None], *self._arrays(table), n)
+        return scores, ids
 
     def _blocks(
         self, ids: np.ndarray | None, *, checked: bool = False
@@ -329,8 +327,7 @@ class LanceEngine(VectorEngine):
                 at = np.searchsorted(ids, held).clip(max=len(ids) - 1)
                 is_asked = ids[at] == held
                 held, halves = held[is_asked], halves[is_asked]
-            if len(held):
-                yield held, halves
+            yield held, halves
 
     def _arrays(self, rows: pyarrow.Table | pyarrow.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         vectors = rows.column("vector")
@@ -343,10 +340,6 @@ class LanceEngine(VectorEngine):
             is_whole = _checks(ids, halves) == rows.column("check").to_numpy()
             ids, halves = ids[is_whole], halves[is_whole]
         return ids, halves
-
-    def _products(self, halves: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """With one vector, by one thread: several wait for each other longer than this takes."""
-        return np.einsum("ij,j->i", halves[:, : self._dimensions].astype(np.float32), vector)
 
     def _table(self, ids: np.ndarray, vectors: np.ndarray) -> pyarrow.Table:
         import pyarrow
@@ -472,6 +465,14 @@ def _among(ids: np.ndarray) -> str:
 def _parts(ids: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(ids), MOST_NAMED):
         yield ids[start : start + MOST_NAMED]
+
+
+def _best_of(
+    vectors: np.ndarray, ids: np.ndarray, halves: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As best_of(), with ids in place of rows."""
+    scores, rows = best_of(_widened(vectors, halves.shape[1]), halves, n)
+    return scores, np.where(rows < 0, -1, ids[rows])
 
 
 def _widened(vectors: np.ndarray, width: int) -> np.ndarray:
