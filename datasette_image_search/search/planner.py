@@ -54,6 +54,9 @@ WIDEST = 16_384
 NARROW = 1 / 25
 """The share of the images up to which they are listed before the ranking, if an index finds them."""
 
+LISTED = 150_000
+"""So many of them are listed in time for a page."""
+
 SELECTED = 1 / 20
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
 
@@ -303,7 +306,7 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
         return False
     few = int(len(plan.live) * NARROW)
     if plan.bounded:
-        few = min(few, WIDEST)
+        few = min(few, LISTED)
     if not few or not is_indexed(plan.conn, plan.index, plan.filter):
         return False
     started = time.perf_counter()
