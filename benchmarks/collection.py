@@ -78,7 +78,12 @@ def _draw(out: np.ndarray, seed: int, parts: tuple[float, float, float]) -> None
 
 
 def make_collection(
-    database: Path, vectors: Path | int, table: str = "images", model: str = MODEL
+    database: Path,
+    vectors: Path | int,
+    table: str = "images",
+    model: str = MODEL,
+    *,
+    with_sidecar: bool = True,
 ) -> None:
     """
     A new database with a row for each vector of a .npy file, or for so many drawn ones: by folders of
@@ -105,7 +110,8 @@ def make_collection(
         with db.conn:
             db.conn.create_function("hashed", 2, _hashed, deterministic=True)
             db.conn.execute(METADATA.format(table=table))
-        refresh_sidecars(db, table)
+        if with_sidecar:
+            refresh_sidecars(db, table)
 
 
 def _hashed(number: int, salt: int) -> float:

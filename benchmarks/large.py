@@ -34,6 +34,7 @@ from sqlite_utils import Database
 from tabulate import tabulate
 
 from datasette_image_search.engines import lance
+from datasette_image_search.engines.registry import BUILT_IN
 from datasette_image_search.search.held import Held
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.search.live import live_index
@@ -66,9 +67,9 @@ class Step:
     private: int
 
 
-def made(database: Path, images: int) -> list[Row]:
+def made(database: Path, images: int, engine: str) -> list[Row]:
     """Import vectors, and fill in the columns that the filters need: a share of 0 to 1, with and without an index."""
-    make_collection(database, images)
+    make_collection(database, images, with_sidecar=engine == BUILT_IN)
     with closing(sqlite3.connect(database)) as conn, conn:
         conn.create_function(
             "spread", 1, lambda id: id * 0.6180339887498949 % 1, deterministic=True
@@ -219,13 +220,13 @@ def private_bytes() -> int:
 @click.argument("database", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--images", default=10_000_000, show_default=True)
 @click.option("--type", default="ivf", show_default=True, help="of index-images")
-@click.option("--engine", default="sidecar", show_default=True, help="of index-images")
+@click.option("--engine", default=BUILT_IN, show_default=True, help="of index-images")
 @click.option("--steps", help=f"some of {','.join(STEPS)}; default: all that are not done")
 def main(database: Path, images: int, type: str, engine: str, steps: str | None) -> None:
     wanted = steps.split(",") if steps else list(STEPS)[1 if database.exists() else 0 :]
     if unknown := set(wanted) - set(STEPS):
         raise click.BadParameter(f"there is no step {min(unknown)!r}", param_hint="--steps")
-    more: dict[str, tuple[object, ...]] = {"make": (images,), "index": (type, engine)}
+    more: dict[str, tuple[object, ...]] = {"make": (images, engine), "index": (type, engine)}
     headers = ("step", "measured", "number", "unit", "wanted")
     for name in wanted:
         step = measured(STEPS[name], database, *more.get(name, ()))

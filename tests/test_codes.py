@@ -6,7 +6,6 @@ import gc
 from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
@@ -15,7 +14,6 @@ from datasette_image_search.search.codes import (
     CODE_ERROR,
     Codes,
     joined,
-    threads_for,
 )
 from datasette_image_search.search.scanning import LOWEST
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
@@ -137,19 +135,3 @@ def test_hundreds_of_searches_leave_nothing_behind(monkeypatch: pytest.MonkeyPat
     before = megabytes_after(50)
     # One search has 0.6 MB in hand.
     assert megabytes_after(300) - before < 20
-
-
-@pytest.mark.parametrize(("queries", "threads"), [(1, 1), (2, 3)])
-def test_a_query_alone_takes_one_thread(queries: int, threads: int) -> None:
-    """In a server others wait; and of whoever called, nothing is changed."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(3)
-    try:
-        with threads_for(random_vectors(queries)):
-            assert faiss.omp_get_max_threads() == threads
-        assert faiss.omp_get_max_threads() == 3
-        with pytest.raises(KeyError), threads_for(random_vectors(1)):
-            raise KeyError
-        assert faiss.omp_get_max_threads() == 3
-    finally:
-        faiss.omp_set_num_threads(before)

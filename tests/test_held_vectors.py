@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -43,7 +44,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tables import TagRow
 from datasette_image_search.store.vectors import image_vectors
 
-from .commands import command
+from .commands import change, command, vectors_of
 from .kept import forget_what_was_opened
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
@@ -618,6 +619,23 @@ def test_a_bit_that_flips_is_noticed_and_costs_one_vector(
         db.execute("delete from _images_vectors where id = 11")
     index_images(db, "images")
     assert_all_there(db.conn, {id: each for id, each in images_of().items() if id != 11})
+
+
+def test_an_image_whose_vector_is_damaged_is_embedded_again(database: Path, folder: Path):
+    before = vectors_of(database)
+    command("index-images", database, "images", "--engine", "lance", "--no-stored-vectors", "-s")
+    flip_a_bit(database, np.frombuffer(before["red.jpg"], "<f4"))
+    done = command("index-images", database, "images", "-s")
+    (row,) = re.findall(r"that of row (\d+) of _images_vectors", done.output)
+    change(database, f"delete from _images_vectors where id = {row}")
+    done = command("embed-images", database, "images", folder, "-s")
+    assert done.output.startswith("1 embedded, 7 unchanged")
+    with closing(sqlite3.connect(database)) as conn:
+        assert status(conn)["problem"] is None
+        assert cells(conn) == {"integer": 8}
+        for number, name in enumerate(sorted(before), 1):
+            vector = np.frombuffer(before[name], "<f4")
+            assert np.abs(stored_vectors(conn)[number] - vector).max() < 1e-3
 
 
 def test_a_dataset_that_a_person_moved_is_found_by_its_new_place(path: Path, db: Database):

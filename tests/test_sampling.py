@@ -15,7 +15,7 @@ from datasette_image_search.store.positions import Box, Cell, cells
 from datasette_image_search.store.sampling import Sample, sample_of
 from datasette_image_search.store.tables import ImageTable
 from datasette_image_search.web.facets import counting
-from datasette_image_search.web.pages import geographic_map, results
+from datasette_image_search.web.pages import geographic_map
 
 from .random_tables import add_images, random_vectors
 from .serving import ask, datasette_of
@@ -48,8 +48,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample of a tenth, five stretches of eight images."""
     monkeypatch.setattr(sampling, "BLOCKS", 5)
     monkeypatch.setattr(sampling, "BLOCK", 8)
-    monkeypatch.setattr(counting, "FEWEST", 8)
-    monkeypatch.setattr(results, "FEWEST", 8)
+    monkeypatch.setattr(sampling, "FEWEST", 8)
 
 
 def sampled(path: Path) -> tuple[Sample, list[int]]:
@@ -67,6 +66,7 @@ def test_a_sample_is_of_stretches_that_are_evenly_spread(path: Path) -> None:
     assert (min(ids), max(ids)) == (1, COUNT)
     assert sample.estimated(20) == 200
     assert sample.estimated(1234) == 12_000
+    assert sample.estimated(7) is None
 
 
 def test_a_small_table_needs_no_sample(path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..files.remote_urls import is_url
 from ..files.whole_files import sync_names
+from .half_precision import best_of
 from .protocol import EngineError, EngineRequest, VectorEngine
 
 if TYPE_CHECKING:
@@ -264,29 +265,28 @@ class LanceEngine(VectorEngine):
             found = [self._proposed(vector, n, effort) for vector in vectors]
             return _padded([scores for scores, _ in found], [each for _, each in found])
         best = np.empty((len(vectors), 0), np.float32), np.empty((len(vectors), 0), np.int64)
-        for held, block in self._blocks(ids):
-            best = _merged(*best, vectors @ block.T, held, n)
+        for held, halves in self._blocks(ids):
+            best = _merged(*best, *_best_of(vectors, held, halves, n), n)
         return best
 
     def scores(self, ids: np.ndarray, vector: np.ndarray) -> np.ndarray:
         scores = np.full(len(ids), -np.inf, dtype=np.float32)
-        for held, block in self._blocks(ids):
-            scores[np.searchsorted(ids, held)] = block @ vector
+        for held, halves in self._blocks(ids):
+            (found,), (named,) = _best_of(vector[None], held, halves, len(held))
+            scores[np.searchsorted(ids, named[named >= 0])] = found[named >= 0]
         return scores
 
     def vectors(self, ids: np.ndarray) -> np.ndarray:
         vectors = np.zeros((len(ids), self._dimensions), dtype=np.float32)
-        for held, block in self._blocks(ids, checked=True):
-            vectors[np.searchsorted(ids, held)] = block
+        for held, halves in self._blocks(ids, checked=True):
+            vectors[np.searchsorted(ids, held)] = halves[:, : self._dimensions]
         return vectors
 
     def _proposed(self, vector: np.ndarray, n: int, effort: int) -> tuple[np.ndarray, np.ndarray]:
         """The codes of the index propose; the vectors of what they propose decide."""
-        query = np.zeros(self._width, dtype=np.float16)
-        query[: self._dimensions] = vector
         nearest = {
             "column": "vector",
-            "q": query,
+            "q": _widened(vector[None], self._width)[0].astype(np.float16),
             "k": n,
             "metric": "dot",
             "nprobes": effort,
@@ -296,33 +296,38 @@ class LanceEngine(VectorEngine):
                 ["id", "vector"], nearest=nearest, disable_scoring_autoprojection=True
             ).to_table()
         )
-        ids, block = self._arrays(table)
-        scores = block @ vector
-        order = np.argsort(-scores, kind="stable")
-        return scores[order], ids[order]
+        (scores,), (ids,) = _best_of(vector[None], *self._arrays(table), n)
+        return scores, ids
 
     def _blocks(
         self, ids: np.ndarray | None, *, checked: bool = False
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ids and vectors, of some ids, ascending, or of all; if they are to be `checked`, without those that are damaged."""
+        """
+        Ids and vectors in half precision, of some ids, ascending, or of all; if they are to be `checked`, without those that are
+        damaged.
+        """
         if self._dataset is None or (ids is not None and not len(ids)):
             return
         columns = ["id", "vector", "check"] if checked else ["id", "vector"]
         if ids is not None and len(ids) <= max(MOST_NAMED // 10, SHARE_NAMED * self.count()):
             for named in _parts(ids):
-                yield self._arrays(self._asked(partial(_rows, ids=named, columns=columns)))
+                held, halves = self._arrays(self._asked(partial(_rows, ids=named, columns=columns)))
+                if len(held):
+                    yield held, halves
             return
         within = None if ids is None else f"id >= {ids[0]} and id <= {ids[-1]}"
         batches = self._asked(
-            lambda dataset: dataset.to_batches(columns, batch_size=BATCH, filter=within)
+            lambda dataset: dataset.to_batches(
+                columns, batch_size=BATCH, filter=within, use_scalar_index=False
+            )
         )
         while (batch := self._changed(lambda: next(batches, None))) is not None:
-            held, block = self._arrays(batch)
+            held, halves = self._arrays(batch)
             if ids is not None:
                 at = np.searchsorted(ids, held).clip(max=len(ids) - 1)
                 is_asked = ids[at] == held
-                held, block = held[is_asked], block[is_asked]
-            yield held, block
+                held, halves = held[is_asked], halves[is_asked]
+            yield held, halves
 
     def _arrays(self, rows: pyarrow.Table | pyarrow.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         vectors = rows.column("vector")
@@ -334,14 +339,13 @@ class LanceEngine(VectorEngine):
         if "check" in rows.schema.names:
             is_whole = _checks(ids, halves) == rows.column("check").to_numpy()
             ids, halves = ids[is_whole], halves[is_whole]
-        return ids, halves[:, : self._dimensions].astype(np.float32)
+        return ids, halves
 
     def _table(self, ids: np.ndarray, vectors: np.ndarray) -> pyarrow.Table:
         import pyarrow
 
         width = self._width
-        padded = np.zeros((len(vectors), width), dtype=np.float16)
-        padded[:, : self._dimensions] = vectors
+        padded = _widened(vectors, width).astype(np.float16)
         values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(padded.reshape(-1)), width)
         checks = pyarrow.array(_checks(ids, padded), pyarrow.uint32())
         named = pyarrow.array(ids, pyarrow.int64())
@@ -463,16 +467,25 @@ def _parts(ids: np.ndarray) -> Iterator[np.ndarray]:
         yield ids[start : start + MOST_NAMED]
 
 
+def _best_of(
+    vectors: np.ndarray, ids: np.ndarray, halves: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As best_of(), with ids in place of rows."""
+    scores, rows = best_of(_widened(vectors, halves.shape[1]), halves, n)
+    return scores, np.where(rows < 0, -1, ids[rows])
+
+
+def _widened(vectors: np.ndarray, width: int) -> np.ndarray:
+    """With zeros at their ends, shape (n, width), float32."""
+    return np.pad(vectors, ((0, 0), (0, width - vectors.shape[1]))).astype(np.float32, copy=False)
+
+
 def _merged(
     scores: np.ndarray, ids: np.ndarray, more: np.ndarray, held: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The n best of some, shape (m, up to n), and of more, shape (m, len(held)), best first."""
-    scores = np.hstack([scores, more])
-    ids = np.hstack([ids, np.broadcast_to(held, more.shape)])
-    if scores.shape[1] > n:
-        best = np.argpartition(scores, scores.shape[1] - n, axis=1)[:, scores.shape[1] - n :]
-        scores, ids = (np.take_along_axis(each, best, axis=1) for each in (scores, ids))
-    order = np.argsort(-scores, axis=1, kind="stable")
+    """The n best of some, shape (m, up to n), and of others, best first."""
+    scores, ids = np.hstack([scores, more]), np.hstack([ids, held])
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
 

@@ -65,6 +65,22 @@ class AllScores:
         self._scores, self._error = self._live.scores(self._vector), 0.0
         return self.best(n, among)
 
+    def divided(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """
+        By the scores as the codes have them: a bool per position, whether that is at least `high`, and the positions of
+        those with at least `low` and less than that.
+        """
+        if self._error:
+            found = self._scores >= high + self._error
+            unsure = np.flatnonzero((self._scores >= low - self._error) & ~found)
+            if len(unsure) <= self._most:
+                exactly = self._exactly(unsure)
+                found[unsure[exactly >= high]] = True
+                return found, unsure[(exactly >= low) & (exactly < high)]
+            self._scores, self._error = self._live.scores(self._vector), 0.0
+        found = self._scores >= high
+        return found, np.flatnonzero((self._scores >= low) & ~found)
+
     def _exactly(self, positions: np.ndarray) -> np.ndarray:
         """The scores of some positions by their longer codes."""
         scores = np.empty(len(positions), dtype=np.float32)

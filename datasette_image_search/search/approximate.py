@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 import faiss
 import numpy as np
 
+from ..engines.faiss_threads import threads_for
 from ..errors import ImageSearchError
 from ..progress import Report, silent
 from ..store.code_dimensions import ALIGNMENT
-from .codes import Codes, fitted, threads_for
+from .codes import Codes, fitted
 from .faiss_files import is_readable
 from .tuning import RECALL_AT, TARGET_RECALL, Tuning
 

@@ -7,7 +7,6 @@ Half the memory of float32, and half the time, for an error in a score of at mos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from ..engines.faiss_threads import threads_for
 from ..engines.registry import BUILT_IN
 from ..store import Index
 from ..store.code_dimensions import code_dimensions
@@ -166,22 +166,6 @@ def unusable(segment: Segment) -> np.ndarray:
     if segment.rows is None or (len(segment.rows.ids) == len(segment) and not segment.repeats_ids):
         return segment.vector_ids[:0]
     return np.setdiff1d(segment.rows.ids, segment.vector_ids)
-
-
-@contextmanager
-def threads_for(vectors: np.ndarray) -> Iterator[None]:
-    """
-    Uses one thread for a single query, shape (1, dimensions), and all for many. One thread does all the
-    work of an exact query anyway. An approximate one reads so little that several threads wait for each
-    other longer than they read, and several times as long on a busy machine. It affects only the calling
-    thread.
-    """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if len(vectors) == 1 else before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 def score_of_one(index: Index, image: np.ndarray, vector: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..store.references import References
 from ..store.vectors import vectors_by_id
+from .all_scores import AllScores
 from .bounded import is_large, reaching_in_lists
 from .correction import corrected_scores
 from .live import LiveIndex
@@ -34,9 +35,8 @@ def reaching(
         found = np.zeros(len(live), dtype=bool)
         found[reaching_in_lists(live, vector, least)] = True
         return found
-    scores, error = live.scores(vector), live.error(vector)
-    found = scores >= least + error
-    unsure = np.flatnonzero((scores >= least - error) & ~found)
+    error = live.error(vector)
+    found, unsure = AllScores(live, vector, 1).divided(least - error, least + error)
     for positions, exact in exact_at(conn, live, unsure, vector):
         found[positions[exact >= least]] = True
     return live.of_any_vector(found)

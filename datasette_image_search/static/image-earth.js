@@ -130,7 +130,8 @@
   }
 
   function tell({ cells, is_sample }, bounds, where) {
-    const count = cells.reduce((sum, cell) => sum + cell.count, 0);
+    const sum = cells.reduce((sum, cell) => sum + cell.count, 0);
+    const count = is_sample ? Number(sum.toPrecision(2)) : sum;
     const words = is_sample ? "Show these" : `Show these ${counted(count)}`;
     const link = make("a", { href: searchUrl(bounds) }, count === 1 ? "Show it" : words);
     const about = is_sample ? "About " : "";

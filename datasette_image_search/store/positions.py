@@ -68,14 +68,14 @@ def cells(
         "_img_step": max(longer / across, 1e-9),
     }
     source = table.quoted()["images"] if sample is None else sample.rows
-    estimated = int if sample is None else sample.estimated
     with naming_the_filter(table, filter):
         rows = conn.execute(
             sql.format(filter=bracketed(filter), rows=source, **table.quoted()),
             {**(filter.params if filter else {}), **ours},
         ).fetchall()
-    return [
-        Cell(latitude, longitude, estimated(count), Box(*corners), image_id)
-        for latitude, longitude, count, *corners, image_id in rows
-        if table.is_key(image_id)
-    ]
+    found = []
+    for latitude, longitude, count, *corners, image_id in rows:
+        number = count if sample is None else sample.estimated(count)
+        if number is not None and table.is_key(image_id):
+            found.append(Cell(latitude, longitude, number, Box(*corners), image_id))
+    return found

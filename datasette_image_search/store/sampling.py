@@ -10,14 +10,15 @@ import numpy as np
 
 from .tables import ImageTable
 
-BLOCKS = 400
-"""Stretches of rows, evenly spread: a disk reads neighbours nearly as fast as one."""
+BLOCKS = 2_000
+"""Stretches of rows, evenly spread: the rows of all of them take a processor some 10 ms."""
 
-BLOCK = 100
-"""Keys of a stretch. The rows of all of them take a processor some 10 ms, and a disk that was not read from a tenth of a second."""
+BLOCK = 10
+"""Keys of a stretch: a disk reads neighbours as fast as one. More of them would tell less, as neighbours are alike."""
 
-FEWEST = 100
-"""Rows of a sample that a number is estimated from."""
+FEWEST = 10 * BLOCK
+"""Rows of a sample that a number is estimated from, so that they are of ten stretches at least: of a single folder, which may
+have all rows of a stretch and none of the next, fewer would tell nothing."""
 
 COUNTED = 20_000
 """More rows than SQLite counts in a millisecond."""
@@ -41,8 +42,10 @@ class Sample:
         """Whether nobody could count all rows in this time."""
         return self.keys > COUNTED * milliseconds
 
-    def estimated(self, count: int) -> int:
-        """How many there are of what the sample has so many of, with two digits."""
+    def estimated(self, count: int) -> int | None:
+        """How many there are of what the sample has so many of, with two digits; None if it has too few."""
+        if count < FEWEST:
+            return None
         return int(float(f"{count / self.share:.1e}"))
 
 

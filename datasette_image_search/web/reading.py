@@ -27,6 +27,15 @@ T = TypeVar("T")
 MILLISECONDS = 5_000
 """Most reads take a few. Searches and counts have shorter limits of their own."""
 
+INSTRUCTIONS, SHORT = 1_000, 20
+"""Of SQLite, between two looks at the clock, but one if the limit has no more milliseconds: as Datasette has it."""
+
+BETWEEN = 0.01
+"""Seconds."""
+
+PATIENCE = 10
+"""The limit of statements, times this, is that of all that is done."""
+
 MAX_VALUE_BYTES = 100_000_000
 """Of one value. Python can limit values since version 3.11."""
 
@@ -39,6 +48,38 @@ async def read_bounded(database: Database, work: Callable[[sqlite3.Connection], 
             return work(conn)
 
     return await database.execute_fn(in_bounds)
+
+
+@contextmanager
+def statements_limited(conn: sqlite3.Connection, milliseconds: float) -> Iterator[None]:
+    """
+    Within it, all statements together may take so long; then they raise sqlite3.OperationalError, "interrupted". Of what
+    is done before each of them, no more than BETWEEN is counted: FAISS cannot be interrupted while it reads vectors,
+    perhaps from a cold disk, and the statement after that is not to pay for it.
+    """
+    last = time.perf_counter()
+    left = milliseconds / 1000
+    end = last + PATIENCE * left
+
+    def begins(_: str) -> None:
+        nonlocal left, last
+        now = time.perf_counter()
+        # A statement may run others for each of its rows, in functions.
+        left, last = left - min(now - last, BETWEEN), now
+
+    def is_over() -> bool:
+        nonlocal left, last
+        now = time.perf_counter()
+        left, last = left - (now - last), now
+        return left < 0 or now > end
+
+    conn.set_trace_callback(begins)
+    conn.set_progress_handler(is_over, INSTRUCTIONS if milliseconds > SHORT else 1)
+    try:
+        yield
+    finally:
+        conn.set_progress_handler(None, 0)
+        conn.set_trace_callback(None)
 
 
 @contextmanager

@@ -86,10 +86,13 @@ IN_PLACE = (restore, copy_over)
 CASES = [
     (way, source, looks)
     for way in WAYS
-    for source, looks in (("backup", False), ("backup", True), ("another", True))
+    for source, looks in Random(f"{os.environ['FAULT_SEED']} {way.__name__}").sample(
+        [("backup", False), ("backup", True), ("another", True)],
+        3 if "SOAK_MINUTES" in os.environ else 2,
+    )
 ]
 """What takes the place of what is served: that from which it came, or one of other pictures; and whether
-anybody looks before more is added."""
+anybody looks before more is added. Two of these three for each way, by FAULT_SEED; in a soak all."""
 
 
 def name_of(way: Callable, source: str, looks: bool) -> str:

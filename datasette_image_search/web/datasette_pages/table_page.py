@@ -18,7 +18,6 @@ from datasette.filters import FilterArguments
 from datasette.utils import (
     await_me_maybe,
     escape_sqlite,
-    sqlite_timelimit,
     to_css_class,
 )
 from datasette.utils.asgi import Request
@@ -38,6 +37,7 @@ from ..compat import column_filters, default_page_size, has_places_on_pages
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..pages.cards import query_in_words
+from ..pages.results import in_time
 from ..pages.search_request import asked_rank
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
@@ -99,7 +99,6 @@ async def filters_with_search(
         filter = shown.view.images(filter)
     k = await _count(datasette, request, database, table)
     weights_of = configured_weights(datasette)
-    limit = datasette.sql_time_limit_ms
     images = shown.table.name
     try:
         order = asked_rank(datasette, request, database, images)
@@ -108,15 +107,14 @@ async def filters_with_search(
             index = await read_bounded(served, lambda conn: store.find_index(conn, images))
             requested = RequestedTable(datasette, request, served, index)
             await is_prepared(requested, query)
-            found = await read_bounded(
-                served,
+            found = await in_time(
+                requested,
                 lambda conn: _search(
                     Images(conn, images, weights_of=weights_of, raw_errors=True),
                     query,
                     k,
                     filter,
                     order,
-                    limit,
                 ),
             )
     except ImageSearchError as error:
@@ -143,13 +141,11 @@ async def filters_with_search(
     )
 
 
-def _search(
-    images: Images, query: str, k: int, filter: Filter | None, rank: Rank, time_limit_ms: int
-) -> Found:
-    # Before the clock starts, which is for the filters.
+def _search(images: Images, query: str, k: int, filter: Filter | None, rank: Rank) -> Found:
+    # Before the snapshot, which keeps others from writing for as long as it lasts.
     images.open(query)
     # A picture in the query is that of the state that is searched.
-    with sqlite_timelimit(images.conn, time_limit_ms), store.snapshot(images.conn):
+    with store.snapshot(images.conn):
         (found,) = images.find([query], k, where=filter, rank=rank, bounded=True)
     return found
 

@@ -21,7 +21,7 @@ from sqlite_utils.db import quote_identifier
 
 from ...store import Filter
 from ...store.reads import columns_with_values, has_films, indexes_of_texts
-from ...store.sampling import FEWEST, Sample, sample_of
+from ...store.sampling import Sample, sample_of
 from ..access.requested_table import RequestedTable
 from ..compat import make_facet, table_configuration
 from ..reading import read_bounded
@@ -329,24 +329,21 @@ async def _counted_or_estimated(wanted: _Wanted, sample: Sample | None) -> _Coun
 
 
 async def _estimated(facet: Facet, sample: Sample) -> _Counted:
-    """The facet of a sample with its counts as those of all rows, no results if it has too few or that takes too long."""
+    """The facet of a sample with its counts as those of all rows, without values of few; no results if there are no others."""
     results, too_long = await _counted(facet)
-    estimated = [
-        {
+    estimated = []
+    for each in results:
+        values = [{**value, "count": sample.estimated(value["count"])} for value in each["results"]]
+        months = {name: sample.estimated(n) for name, n in each.get("months", {}).items()}
+        facet_of_many = {
             **each,
             "is_sample": True,
-            "results": [
-                {**value, "count": sample.estimated(value["count"])} for value in each["results"]
-            ],
-            **(
-                {"months": {name: sample.estimated(n) for name, n in each["months"].items()}}
-                if "months" in each
-                else {}
-            ),
+            "results": [value for value in values if value["count"] is not None],
         }
-        for each in results
-        if sum(value["count"] for value in each["results"]) >= FEWEST
-    ]
+        if months:
+            facet_of_many["months"] = {name: n for name, n in months.items() if n is not None}
+        if facet_of_many["results"]:
+            estimated.append(facet_of_many)
     return estimated, too_long or [each["name"] for each in results]
 
 

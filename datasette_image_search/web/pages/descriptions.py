@@ -53,18 +53,16 @@ def limits_in_words(wanted: SearchRequest) -> str:
 def _matching(images: str, answer: Answer) -> tuple[str, str]:
     """('6 of 214 images', 'match'); `images` are '214 images'."""
     matches, count = answer.matches or Count(None), answer.count
-    if not count.number:
+    if count.number == 0:
         return images, "match"
+    of = f"{images[0].lower()}{images[1:]}" if count.number else "the images"
     if not matches.number:
-        none = (
-            images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {images}"
-        )
+        none = images.replace("1 image", "No image", 1) if count.number == 1 else f"None of {of}"
         return none, "matches"
     if matches.number != count.number:
-        of = f"{images[0].lower()}{images[1:]}"
         images = f"{_extent_in_words(matches)}{matches.number:,}"
         # Of all, nobody knows the number if there are so many.
-        images += " images" if matches.number > count.number else f" of {of}"
+        images += f" of {of}" if matches.number < (count.number or 0) else " images"
     return images, "matches" if matches.number == 1 else "match"
 
 

@@ -23,7 +23,7 @@ from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
 from ...store.reads import count_images, image_rows, most_images, newest_ids
-from ...store.sampling import FEWEST, sample_of
+from ...store.sampling import sample_of
 from ...store.text_search import TextMatch
 from ...store.transactions import is_interrupted
 from ...store.vectors import count_with_vector
@@ -32,7 +32,7 @@ from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
-from ..reading import read_bounded
+from ..reading import read_bounded, statements_limited
 from .search_request import DEEPEST, SORTED, SearchRequest
 
 LARGEST_VALUE = 1_000_000
@@ -243,7 +243,7 @@ def _searching(
 async def _closest(
     requested: RequestedTable, wanted: SearchRequest, *, counts_matches: bool = True
 ) -> _Page:
-    patience = requested.datasette.setting("facet_time_limit_ms")
+    limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read(conn: sqlite3.Connection, wanted: SearchRequest) -> _Page:
         with _searching(conn, requested, wanted, 0 if wanted.order else wanted.offset) as search:
@@ -255,8 +255,8 @@ async def _closest(
             page = replace(page, query_vector_ms=query_vector_ms)
             if page.has_counted or not counts_matches:
                 return page
-            # Last, as the images are there by then, and SQLite keeps to the shorter limit from now on.
-            with suppress(_Interrupted), _no_longer_than(conn, patience):
+            # Last, as the images are there by then, and SQLite keeps to this limit from now on.
+            with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
                 return replace(page, matches=search.count_matches())
             return page
 
@@ -300,10 +300,15 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     limit, every = wanted.limit, replace(search, options=all_shown(search.options))
     found, limited = None, None
     extent: Extent = "all"
+    within = every.within() if limit is None else None
     if limit is None:
-        found = every.find(DEEPEST)
+        # No more are looked for than there are.
+        most = DEEPEST if within is None else min(len(within.ids.ids), DEEPEST)
+        found = every.find(max(most, 1))
     if found is not None and found.knows_matches and found.hits:
-        limited, extent = _limited(requested, wanted, every)
+        ids = None if within is None else within.ids
+        limited = wanted.among(requested, ids, search.rest())
+        extent = "all" if within is None else within.extent
     else:
         found = search.find(limit or SORTED)
     has_counted = len(found.hits) < DEEPEST
@@ -356,7 +361,7 @@ async def _without_query(
 ) -> _Page:
     size, table = wanted.size + 1, requested.table
 
-    def read(conn: sqlite3.Connection, *, mistrusts_count: bool = False) -> _Page:
+    def read(conn: sqlite3.Connection, *, other_way: bool = False) -> _Page:
         if wanted.order is not None:
             ids = sorted_ids(
                 conn,
@@ -366,19 +371,20 @@ async def _without_query(
                 wanted.rows,
                 offset=wanted.offset,
                 view=requested.view,
+                in_turn=other_way,
             )
             return _Page(_shown_images(conn, requested, ids, {}))
-        few = mistrusts_count
+        few = other_way
         if count is not None and count.number is not None and count.extent in ("all", "about"):
             looked_at = most_images(conn, table) * (wanted.offset + size) / max(count.number, 1)
-            few = (count.number < LOOK_UP * looked_at) ^ mistrusts_count
+            few = (count.number < LOOK_UP * looked_at) ^ other_way
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
     # Those that pass may be among the oldest: the other way may be the faster one.
-    return await in_time(requested, read, partial(read, mistrusts_count=True))
+    return await in_time(requested, read, partial(read, other_way=True))
 
 
 def _shown_images(
@@ -423,10 +429,12 @@ async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Cou
             with suppress(_Interrupted), _no_longer_than(conn, patience):
                 return Count(count_images(conn, table, filter))
         if sample is not None:
-            with suppress(_Interrupted), _no_longer_than(conn, patience):
-                number = count_images(conn, table, filter, sample=sample)
-                if number >= FEWEST:
-                    return Count(sample.estimated(number), "about")
+            # It takes no longer than it takes.
+            limit = requested.datasette.setting("sql_time_limit_ms")
+            with suppress(_Interrupted), _no_longer_than(conn, limit):
+                estimated = sample.estimated(count_images(conn, table, filter, sample=sample))
+                if estimated is not None:
+                    return Count(estimated, "about")
         with suppress(_Interrupted), _no_longer_than(conn, patience):
             number = count_images(conn, table, filter, limit=COUNTED + 1)
             return Count(min(number, COUNTED), "more than" if number > COUNTED else "all")
@@ -451,18 +459,23 @@ async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> i
 
 
 class _Interrupted(Exception):
-    """A statement ran into its time limit."""
+    """Statements ran into their time limit."""
 
 
 @contextmanager
-def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+def _interrupted() -> Iterator[None]:
     try:
-        with sqlite_timelimit(conn, milliseconds):
-            yield
+        yield
     except sqlite3.OperationalError as error:
         if not is_interrupted(error):
             raise
         raise _Interrupted from error
+
+
+@contextmanager
+def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
+    with _interrupted(), sqlite_timelimit(conn, milliseconds):
+        yield
 
 
 async def in_time(
@@ -470,14 +483,16 @@ async def in_time(
     read: Callable[[sqlite3.Connection], T],
     otherwise: Callable[[sqlite3.Connection], T] | None = None,
 ) -> T:
-    """Calls `read` within sql_time_limit_ms, and if that takes longer, once more, or `otherwise` instead."""
+    """
+    Calls `read`, whose statements have sql_time_limit_ms, and if they take longer, once more, or `otherwise` instead.
+    """
     limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
-        with suppress(_Interrupted), _no_longer_than(conn, limit):
+        with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
             return read(conn)
-        # Perhaps the filter was quick, and reading the index from a cold disk was slow: try once more.
-        with sqlite_timelimit(conn, limit):
+        # Perhaps the filter was quick, and reading rows from a cold disk was slow: try once more.
+        with statements_limited(conn, limit):
             return (otherwise or read)(conn)
 
     return await read_bounded(requested.database, read_in_time)
