@@ -88,3 +88,17 @@ def test_an_order_that_cannot_be_is_refused(database: Path, asked: dict, said: s
 
 def test_no_order_is_none():
     assert order_of(None, None) is None
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_going_through_an_index_gives_the_same(numbered: Path, descending: bool):
+    change(numbered, "update images set taken_at = 2000 + number where id != 3")
+    conn = sqlite3.connect(numbered)
+    table, order = find_image_table(conn, "images"), Order("taken_at", descending)
+    for some in (None, Filter("id > 1"), Filter("id in (2, 3, 4)"), Filter("taken_at < '2002'")):
+        for offset in (0, 2):
+            sorted_anyhow = sorted_ids(conn, table, order, 3, some, offset=offset)
+            assert (
+                sorted_ids(conn, table, order, 3, some, offset=offset, in_turn=True)
+                == sorted_anyhow
+            )

@@ -54,6 +54,9 @@ WIDEST = 16_384
 NARROW = 1 / 25
 """The share of the images up to which they are listed before the ranking, if an index finds them."""
 
+LISTED = 150_000
+"""So many of them are listed in time for a page."""
+
 SELECTED = 1 / 20
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
 
@@ -201,7 +204,8 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
     steps: list[Step] = []
     is_listed = plan.among is not None or isinstance(plan.filter, IdSet)
     # An engine is read as a whole for each ranking, or would miss more than its recall says.
-    is_listed = is_listed or (plan.filter is not None and not live.ranks_all)
+    is_read = plan.filter is not None and not live.ranks_all and not plan.bounded
+    is_listed = is_listed or is_read
     if is_listed or _list_if_few(plan, steps):
         for at, vector in enumerate(vectors):
             chosen = None if plan.among is None else plan.among[at]
@@ -259,7 +263,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             found, positions = _known(*(each[0] for each in live.nearest(vector[None], n)))
         if isinstance(scores, Proposed) and len(found) < n:
             # They are all that is proposed.
-            scores = AllScores(live, vector, n)
+            scores = AllScores(live, vector, n) if live.ranks_all else None
             continue
         ranking = _ranking(live, found, positions, complete=n >= len(live))
         passing.update(plan.passing(ranking.without(asked)))
@@ -302,7 +306,7 @@ def _list_if_few(plan: _Plan, steps: list[Step]) -> bool:
         return False
     few = int(len(plan.live) * NARROW)
     if plan.bounded:
-        few = min(few, WIDEST)
+        few = min(few, LISTED)
     if not few or not is_indexed(plan.conn, plan.index, plan.filter):
         return False
     started = time.perf_counter()

@@ -12,6 +12,7 @@ from sqlite_utils.db import quote_identifier
 from ..checked import check_text
 from ..errors import ImageSearchError, most_similar
 from .filters import Filter, bracketed, naming_the_filter
+from .reads import indexes_of_texts
 from .tables import ImageTable, Index, Key, column_names
 from .views import ImageView
 
@@ -90,12 +91,17 @@ def sorted_ids(
     *,
     offset: int = 0,
     view: ImageView | None = None,
+    in_turn: bool = False,
 ) -> list[Key]:
     """
     The first images by a column, after `offset` of them; equal values by key. `filter` is on the rows of the
-    view, if there is one. There an image with several rows counts by the one that comes first.
+    view, if there is one. There an image with several rows counts by the one that comes first. `in_turn` goes through an
+    index of the column, if there is one, until enough have passed the filter, where SQLite would sort all that pass.
     """
     rows, key, where, by = _sorted(table, order, filter, view)
+    index = indexes_of_texts(conn, table).get(order.column) if in_turn and view is None else None
+    if index is not None:
+        rows += f" indexed by {quote_identifier(index)}"
     kind = "integer" if table.key_is_integer else "text"
     sql = (
         f"select {key} from {rows} where typeof({key}) = '{kind}' and {where} order by {by}, {key} "

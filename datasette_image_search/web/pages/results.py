@@ -361,7 +361,7 @@ async def _without_query(
 ) -> _Page:
     size, table = wanted.size + 1, requested.table
 
-    def read(conn: sqlite3.Connection, *, mistrusts_count: bool = False) -> _Page:
+    def read(conn: sqlite3.Connection, *, other_way: bool = False) -> _Page:
         if wanted.order is not None:
             ids = sorted_ids(
                 conn,
@@ -371,19 +371,20 @@ async def _without_query(
                 wanted.rows,
                 offset=wanted.offset,
                 view=requested.view,
+                in_turn=other_way,
             )
             return _Page(_shown_images(conn, requested, ids, {}))
-        few = mistrusts_count
+        few = other_way
         if count is not None and count.number is not None and count.extent in ("all", "about"):
             looked_at = most_images(conn, table) * (wanted.offset + size) / max(count.number, 1)
-            few = (count.number < LOOK_UP * looked_at) ^ mistrusts_count
+            few = (count.number < LOOK_UP * looked_at) ^ other_way
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
         return _Page(_shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
     # Those that pass may be among the oldest: the other way may be the faster one.
-    return await in_time(requested, read, partial(read, mistrusts_count=True))
+    return await in_time(requested, read, partial(read, other_way=True))
 
 
 def _shown_images(
