@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -67,6 +68,40 @@ def test_a_sample_is_of_stretches_that_are_evenly_spread(path: Path) -> None:
     assert sample.estimated(20) == 200
     assert sample.estimated(1234) == 12_000
     assert sample.estimated(7) is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lone", [10**12, 2**63 - 1])
+async def test_few_images_with_high_ids_are_counted(path: Path, tmp_path: Path, lone: int) -> None:
+    """Of the many ids between them next to none is of an image."""
+    copy = tmp_path / "photos.db"
+    shutil.copy(path, copy)
+    with closing(sqlite3.connect(copy)) as conn:
+        conn.execute("insert into images (id, root_id, path) values (?, 1, 'lone.jpg')", [lone])
+        conn.commit()
+    datasette = datasette_of(copy)
+    answer = (await ask(datasette, f"{PAGE}.json?_size=1")).json()
+    assert (answer["count"], answer["count_truncated"]) == (COUNT + 1, False)
+    found = (await ask(datasette, f"{PAGE}.json?q=%231&_size=1")).json()
+    assert found["without_vector"] == 1
+    assert not any(facet.get("is_sample") for facet in answer["facet_results"]["results"].values())
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("key", "after", "is_found"),
+    [
+        ("integer primary key", "", True),
+        ("integer primary key", "without rowid", True),
+        ("int primary key", "", False),
+    ],
+)
+def test_a_key_that_is_no_rowid_has_no_sample(key: str, after: str, is_found: bool) -> None:
+    """SQLite would look at all rows for each stretch."""
+    with closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute(f"create table images (id {key}) {after}")
+        conn.executemany("insert into images values (?)", [(id,) for id in range(COUNT)])
+        assert (sample_of(conn, IMAGES) is not None) == is_found
 
 
 def test_a_small_table_needs_no_sample(path: Path) -> None:
