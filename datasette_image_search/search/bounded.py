@@ -4,6 +4,8 @@ A look at no more vectors than an approximate index looks at: for pages, which h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .approximate import AUTO_EXACT
@@ -27,29 +29,27 @@ def is_large(live: LiveIndex) -> bool:
     return len(live) > LARGE and live.approximate.has_lists
 
 
-class Proposed:
-    """The vectors that the approximate index, or an engine, proposes for a query, up to `most`, and those that are newer."""
-
-    def __init__(self, live: LiveIndex, vector: np.ndarray, most: int) -> None:
-        self._live, self._vector = live, vector
-        self._propose(most)
-
-    def _propose(self, most: int) -> None:
-        self._most = most
-        if self._live.approximate is None:
-            (self._ranked,) = self._live.propose(self._vector[None], most)
+def proposed(
+    live: LiveIndex, vector: np.ndarray, least: int, most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """
+    Scores and positions, best first, of the first `least` vectors that the approximate index, or an engine, proposes for a
+    query, then of twice as many, and so on; and whether they are all, or `most`. Each time the best newer ones are among them.
+    """
+    n, is_last = min(least, most), False
+    if live.approximate is None:
+        (every,) = live.propose(vector[None], most)
+    else:
+        (ids,) = live.approximate.propose(vector[None], most)
+    while not is_last:
+        if live.approximate is None:
+            scores, positions = every[0][:n], every[1][:n]
+            is_last = n >= len(every[0])
         else:
-            (self._ids,) = self._live.approximate.propose(self._vector[None], most)
-
-    def best(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """As AllScores has them; fewer if it does not propose so many."""
-        if n > self._most:
-            self._propose(n)
-        if self._live.approximate is None:
-            scores, positions = self._ranked
-        else:
-            scores, positions = self._live.ranked(self._vector, self._ids[:n], n)
-        return scores[:n], positions[:n]
+            scores, positions = live.ranked(vector, ids[:n], n)
+            is_last = n >= len(ids)
+        yield scores, positions, is_last
+        n *= 2
 
 
 def reaching_in_lists(live: LiveIndex, vector: np.ndarray, least: float) -> np.ndarray:
