@@ -43,6 +43,7 @@ from datasette_image_search.search.indexing import (
     refresh_sidecars,
 )
 from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.lost_engines import EngineLost
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.store import Filter, find_index
@@ -365,6 +366,12 @@ def flip_a_bit(path: Path, of: np.ndarray = VECTORS[10]) -> None:
     # The highest bit of the fraction of its first component.
     written[written.index(some) + 1] ^= 2
     file.write_bytes(written)
+
+
+def test_a_score_that_is_no_number_is_the_lowest_of_no_vector(path: Path):
+    change_numbers(path, np.nan)
+    with closing(sqlite3.connect(path)) as conn, pytest.raises(EngineLost, match="damaged"):
+        live(conn).scores(VECTORS[0])
 
 
 @pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers, flip_a_bit])
