@@ -30,7 +30,7 @@ import numpy as np
 
 from .. import store
 from ..checked import check_flag, check_whole
-from ..store import Filter, Index, Key, filters
+from ..store import Filter, Index, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.vectors import scene_times, vectors_by_id
 from .all_scores import AllScores
@@ -288,10 +288,9 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
 def _in_lists(plan: _Plan, vector: np.ndarray, steps: list[Step]) -> list[Hit]:
     """
     The best that are wanted of one order for all pages, so that no hit is on two of them or on none: of the first
-    proposals the better half, then of more of them the better half that is not there yet, and so on, of the last ones
-    all, and then all others.
+    proposals the better half, then as many of twice as many, and so on, of the last ones all, and then all others.
     """
-    hits, passing, started = dict[Key, Hit](), set[int](), time.perf_counter()
+    hits, passing, started = dict[int, Hit](), set[int](), time.perf_counter()
     asked = np.zeros(len(plan.live), dtype=bool)
     for scores, positions, is_last in proposed(plan.live, vector, 2 * FIRST, WIDEST):
         ranking = _ranking(plan.live, scores, positions, complete=True)
@@ -299,17 +298,16 @@ def _in_lists(plan: _Plan, vector: np.ndarray, steps: list[Step]) -> list[Hit]:
         asked[positions] = True
         passed = [id for id in ranking.ids() if id in passing]
         steps.append(_step("widen" if steps else "rank", positions, passed, started))
-        most = min(len(passed) if is_last else len(passed) // 2, plan.wanted)
-        if most > len(hits):
-            best = _settle(replace(plan, wanted=most), vector, ranking, passed, steps)
-            hits |= {hit.id: hit for hit in best or () if hit.id not in hits}
+        enough = min(len(passed) if is_last else len(passed) // 2, plan.wanted)
+        if (more := enough - len(hits)) > 0:
+            rest = [id for id in passed if id not in hits]
+            hits |= _settled(replace(plan, wanted=more), vector, ranking, rest, steps) or {}
         if len(hits) >= plan.wanted:
             break
         started = time.perf_counter()
-    if len(hits) < plan.wanted:
-        others = _enumerate(plan, vector, None, steps)
-        hits |= {hit.id: hit for hit in others if hit.id not in hits}
-    return list(hits.values())[: plan.wanted]
+    ids = {hit.id for hit in hits.values()}
+    others = _enumerate(plan, vector, None, steps) if len(ids) < plan.wanted else []
+    return [*hits.values(), *(hit for hit in others if hit.id not in ids)][: plan.wanted]
 
 
 def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
@@ -411,6 +409,14 @@ def _settle(
     The best of the ranked ids that passed, with the scores of their vectors in the database; None
     where too few passed, or one below the ranking may be better.
     """
+    found = _settled(plan, vector, ranking, passed, steps)
+    return None if found is None else list(found.values())
+
+
+def _settled(
+    plan: _Plan, vector: np.ndarray, ranking: _Ranking, passed: list[int], steps: list[Step]
+) -> dict[int, Hit] | None:
+    """The same, by the ids of their vectors."""
     started = time.perf_counter()
     error = plan.live.error(vector)
     closest = _closest(ranking, passed, plan.wanted, error)
@@ -427,7 +433,7 @@ def _settle(
         scored = _scored(plan, vector, closest)
     hits = _with_times(plan, scored[: plan.wanted])
     steps.append(_step("score", closest, hits, started))
-    return hits
+    return {each.vector_id: hit for each, hit in zip(scored, hits, strict=False)}
 
 
 def _closest(ranking: _Ranking, passed: list[int], k: int, error: float) -> list[int] | None:
