@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from sqlite_utils import Database
@@ -20,6 +21,28 @@ KEPT: Mapping[str, Mapping[str, Any]] = {
     "lance": {"engine": "lance"},
     "lance alone": {"engine": "lance", "stored_vectors": False},
 }
+
+
+@contextmanager
+def lists_of_few() -> Iterator[None]:
+    """Few vectors that are fed to Lance are in several lists, of which a search looks into some."""
+    import lance
+    from lance.dataset import DatasetOptimizer
+
+    from datasette_image_search.engines import lance as ours
+
+    real = lance.LanceDataset.create_index
+
+    def create_index(self: lance.LanceDataset, *given: Any, **options: Any) -> Any:
+        return real(self, *given, num_partitions=16, **options)
+
+    with (
+        mock.patch.object(lance.LanceDataset, "create_index", create_index),
+        # It joins lists that are so short.
+        mock.patch.object(DatasetOptimizer, "optimize_indices"),
+        mock.patch.object(ours, "FEWEST", 64),
+    ):
+        yield
 
 
 def forget_what_was_opened() -> None:

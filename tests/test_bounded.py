@@ -9,12 +9,16 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from datasette.app import Datasette
 from sqlite_utils import Database
 
 from datasette_image_search import Images
+from datasette_image_search.engines import places
+from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.search import approximate, bounded
 from datasette_image_search.search.indexing import index_images
 
+from .kept import lists_of_few
 from .random_tables import add_images, random_vectors
 from .serving import ask, datasette_of
 
@@ -25,8 +29,8 @@ PAGE = "/-/image-search/photos/images"
 ALIKE = 150
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["sidecar", "lance"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 images, the first 150 of them alike, of which the index looks into a few of many lists."""
     path = tmp_path_factory.mktemp("large") / "photos.db"
     vectors = random_vectors(600, 32)
@@ -34,19 +38,29 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, vectors)
-        with mock.patch.object(approximate, "_efforts", return_value=["nprobe=2"]):
-            index_images(db, "images", type="IVF64,SQ8")
+        if request.param == "lance":
+            with lists_of_few(), mock.patch.object(LanceEngine, "efforts", return_value=[2]):
+                index_images(db, "images", engine="lance", type="ivf_rq")
+        else:
+            with mock.patch.object(approximate, "_efforts", return_value=["nprobe=2"]):
+                index_images(db, "images", type="IVF64,SQ8")
     return path
 
 
 @pytest.fixture(autouse=True)
-def large() -> Iterator[None]:
-    with mock.patch.object(bounded, "LARGE", 500):
+def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(places, "_served", [])
+    with mock.patch.multiple(bounded, LARGE=500, MOST=100):
         yield
 
 
+def served(path: Path) -> Datasette:
+    """It opens what is beside the database."""
+    return datasette_of(path, plugin={"engines": ["beside"]})
+
+
 async def test_a_page_says_how_many_matches_there_are_at_least(path: Path) -> None:
-    datasette = datasette_of(path)
+    datasette = served(path)
     answer = (await ask(datasette, f"{PAGE}.json?q=%231&_size=5")).json()
     assert all(hit["relevance"] > 0.95 for hit in answer["hits"])
     assert answer["matches_truncated"]
@@ -61,7 +75,7 @@ async def test_a_page_says_how_many_matches_there_are_at_least(path: Path) -> No
 async def test_all_that_a_page_leaves_by_a_limit_are_matches(path: Path) -> None:
     with Images(path) as images:
         matches = {hit.id for hit in images.search("#1", 600, min_relevance=0.95)}
-    datasette = datasette_of(path)
+    datasette = served(path)
     url = f"{PAGE}.json?q=%231&_size=40&_matches_only=1"
     answer = (await ask(datasette, url)).json()
     assert answer["count_truncated"]
@@ -75,9 +89,19 @@ async def test_all_that_a_page_leaves_by_a_limit_are_matches(path: Path) -> None
 
 
 async def test_what_is_known_is_said_as_it_is(path: Path) -> None:
-    """The last match is among the hits, so that there are no others."""
-    answer = (await ask(datasette_of(path), f"{PAGE}.json?q=%23400&_size=5")).json()
-    assert (answer["matches"], answer["matches_truncated"]) == (1, False)
+    datasette = served(path)
+    answer = (await ask(datasette, f"{PAGE}.json?q=%23400&_size=5")).json()
+    # The last match of the lists is on the page, but others may be in other lists.
+    assert (answer["matches"], answer["matches_truncated"]) == (1, True)
+    assert answer["description"].startswith("At least 1 of 600 images matches")
+    # So few are all looked at.
+    few = (await ask(datasette, f"{PAGE}.json?q=%23400&_size=5&id__gte=399&id__lte=410")).json()
+    assert (few["matches"], few["matches_truncated"]) == (1, False)
+    none = (
+        await ask(datasette, f"{PAGE}.json?q=%23400&_matches_only=1&_size=5&id__not=400")
+    ).json()
+    assert (none["count"], none["count_truncated"]) == (0, True)
+    assert none["description"].startswith("0 images where id != 400 match")
 
 
 async def test_python_is_answered_as_before(path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from unittest import mock
 
@@ -15,6 +16,9 @@ from datasette_image_search.ingest.cluster_nodes import (
     wait_for_room,
 )
 from datasette_image_search.ingest.model_choice import RunError
+
+HERE = mock.Mock(**{"is_there.return_value": True})
+"""A head that answers."""
 
 
 def node(id: str, *, alive: bool = True, name: str = "", **resources: float) -> dict:
@@ -68,10 +72,10 @@ def test_room_is_on_one_node(monkeypatch: pytest.MonkeyPatch):
     places = places_of([node("a", CPU=2.0), node("b", CPU=2.0)], 2)
     sentence = "one needs 2 processors of one node, and no node has more than 1 free; wait until"
     with pytest.raises(ClusterLost, match=sentence):
-        wait_for_room(places)
+        wait_for_room(places, HERE)
 
     free[1] = 2.0
-    wait_for_room(places)
+    wait_for_room(places, HERE)
 
 
 def test_with_a_client_room_is_on_one_node_too(monkeypatch: pytest.MonkeyPatch):
@@ -87,10 +91,32 @@ def test_with_a_client_room_is_on_one_node_too(monkeypatch: pytest.MonkeyPatch):
     places = places_of([node("a", CPU=4.0), node("b", CPU=4.0)], 4)
 
     with pytest.raises(ClusterLost, match=r"needs 4 processors of one .* more than 3 free"):
-        wait_for_room(places)
+        wait_for_room(places, HERE)
 
     of["b"]["CPU"] = 4.0
-    wait_for_room(places)
+    wait_for_room(places, HERE)
+
+
+def test_no_head_that_is_away_is_asked_for_room(monkeypatch: pytest.MonkeyPatch):
+    """Ray would wait for it without an end."""
+    monkeypatch.setattr(cluster_nodes, "_free", lambda places: pytest.fail("it is asked"))
+    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 0.0)
+    head = mock.Mock(**{"is_there.side_effect": [False, ClusterLost("it stays away")]})
+    with pytest.raises(ClusterLost, match="stays away"):
+        wait_for_room(places_of([node("a", CPU=1.0)], 1), head)
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_only_a_head_that_is_watched_may_be_away_for_long(
+    is_watched: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """An index that is built on a cluster would wait for a day, where Ray ends the process."""
+    pytest.importorskip("ray")
+    name = "RAY_gcs_rpc_server_reconnect_timeout_s"
+    monkeypatch.delenv(name, raising=False)
+    with cluster_nodes._settings_of("10.0.0.2:6379", is_watched=is_watched):
+        assert (name in os.environ) == is_watched
+    assert name not in os.environ
 
 
 def test_machines_of_the_same_name_are_told_apart():

@@ -14,6 +14,7 @@ import torch
 from datasette_image_search.api import Images
 from datasette_image_search.embedders import eight_bits, torch_embedder
 from datasette_image_search.embedders.eight_bits import in_eight_bits
+from datasette_image_search.embedders.fingerprints import in_precision, precision_of
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.embedders.torch_runtime import choose_runtime
@@ -97,8 +98,17 @@ def test_a_tower_of_another_kind_is_a_sentence():
         in_eight_bits(torch.nn.Linear(3, 3), "timm's x")
 
 
+def test_a_fingerprint_of_another_package_says_nothing_of_the_precision():
+    for fingerprint in ("siglip-onnx-int8", "int8"):
+        assert precision_of(fingerprint) is None
+        assert precision_of(in_precision(fingerprint, "float32")) is None
+        assert precision_of(in_precision(fingerprint, "int8")) == "int8"
+
+
 def test_a_device_that_is_no_processor_is_a_sentence():
-    with pytest.raises(EmbedderError, match="int8 is for processors; leave --device cuda out"):
+    with pytest.raises(
+        EmbedderError, match=r"only processors make the .* int8; leave --device cuda out"
+    ):
         choose_runtime("cuda", "int8")
 
 

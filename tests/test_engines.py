@@ -27,14 +27,23 @@ from datasette_image_search.engines import lance as lance_module
 from datasette_image_search.engines import places, registry
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import feeding, held, held_files, lost_engines, planner
+from datasette_image_search.search import (
+    bounded,
+    feeding,
+    held,
+    held_files,
+    lost_engines,
+    planner,
+)
 from datasette_image_search.search import live as live_module
 from datasette_image_search.search.evaluation import evaluate_index
+from datasette_image_search.search.hits import best_first
 from datasette_image_search.search.indexing import (
     index_images,
     refresh_sidecars,
 )
 from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.lost_engines import EngineLost
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
 from datasette_image_search.store import Filter, find_index
@@ -43,6 +52,7 @@ from datasette_image_search.store.filters import IdSet
 from .commands import command
 from .conftest import sidecar_of
 from .documents import PROJECT
+from .kept import lists_of_few
 from .planning import search_one
 from .random_tables import add_images, random_vectors
 from .s3_server import s3_server
@@ -358,6 +368,12 @@ def flip_a_bit(path: Path, of: np.ndarray = VECTORS[10]) -> None:
     file.write_bytes(written)
 
 
+def test_a_score_that_is_no_number_is_the_lowest_of_no_vector(path: Path):
+    change_numbers(path, np.nan)
+    with closing(sqlite3.connect(path)) as conn, pytest.raises(EngineLost, match="damaged"):
+        live(conn).scores(VECTORS[0])
+
+
 @pytest.mark.parametrize("damage", [*BREAKS, exchange_rows, change_numbers, flip_a_bit])
 def test_the_next_run_makes_a_broken_dataset_again(path: Path, db: Database, damage: Callable):
     damage(path)
@@ -532,20 +548,9 @@ def test_a_feeding_that_began_anew_and_was_killed_is_begun_again(
 
 
 @pytest.fixture
-def lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few vectors are in several lists, of which a search looks into some."""
-    import lance
-    from lance.dataset import DatasetOptimizer
-
-    real = lance.LanceDataset.create_index
-
-    def create_index(self: lance.LanceDataset, *given: Any, **options: Any) -> Any:
-        return real(self, *given, num_partitions=16, **options)
-
-    monkeypatch.setattr(lance.LanceDataset, "create_index", create_index)
-    # It joins lists that are so short.
-    monkeypatch.setattr(DatasetOptimizer, "optimize_indices", lambda self: None)
-    monkeypatch.setattr(lance_module, "FEWEST", 64)
+def lists() -> Iterator[None]:
+    with lists_of_few():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -692,6 +697,30 @@ def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: 
                     ).hits
                 ]
                 assert pages == sorted(images, key=lambda id: -float(images[id] @ vector))[:60]
+
+
+def test_a_bounded_search_reads_the_lists_and_what_passes_a_narrow_filter(
+    tmp_path: Path, lists: None
+):
+    """As pages of millions do, and never short."""
+    many(tmp_path / "photos.db", 0.6)
+    with (
+        closing(sqlite3.connect(tmp_path / "photos.db")) as conn,
+        mock.patch.object(bounded, "LARGE", 500),
+    ):
+        index = find_index(conn)
+        for vector in random_vectors(3, seed=2):
+            ranked = [int(id) for id in np.argsort(-(MANY @ vector)) + 1]
+            for where, is_narrow in (("+id % 2 = 0", False), ("+id % 97 = 0", True)):
+                found = search_one(conn, index, vector, 20, Filter(where), bounded=True)
+                passing = {id for (id,) in conn.execute(f"select id from images where {where}")}
+                assert len(found.hits) == min(20, len(passing))
+                assert {hit.id for hit in found.hits} <= passing
+                if is_narrow:
+                    best = [id for id in ranked if id in passing][: len(found.hits)]
+                    assert [hit.id for hit in sorted(found.hits, key=best_first)] == best
+                else:
+                    assert max(step.looked_at for step in found.steps) < len(MANY)
 
 
 # --- What is refused -----------------------------------------------------------------------------

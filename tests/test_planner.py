@@ -38,6 +38,7 @@ from datasette_image_search.search.planner import live_snapshot
 from datasette_image_search.search.query import QueryVector
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
+from datasette_image_search.store.connections import database_path
 from datasette_image_search.store.filters import IdSet
 from datasette_image_search.store.references import (
     References,
@@ -922,7 +923,7 @@ def large(coarse: Images, monkeypatch: pytest.MonkeyPatch) -> Images:
     return coarse
 
 
-@pytest.mark.parametrize("k", [20, 129, 240])
+@pytest.mark.parametrize("k", [20, 129, 200])
 def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Images, k: int) -> None:
     for vector in random_vectors(3, seed=3):
         found = page_of(large, vector, k, bounded=True)
@@ -937,7 +938,11 @@ def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Imag
 def test_a_bounded_search_for_more_than_is_proposed_looks_at_all(large: Images, k: int) -> None:
     for vector in random_vectors(3, seed=3):
         found = page_of(large, vector, k, bounded=True)
-        assert found.hits == page_of(large, vector, k, exact=True).hits
+        every = page_of(large, vector, 1000, exact=True).hits
+        assert len(set(found.hits)) == k
+        # What the lists do not have comes after what they have.
+        assert set(found.hits) >= set(every[: k - 300])
+        assert found.extent == "all"
 
 
 @pytest.mark.parametrize("where", ["id % 2 = 0", "id % 10 = 0", "id % 100 = 0", "id < 4"])
@@ -950,11 +955,46 @@ def test_a_bounded_search_is_never_short_under_a_filter(large: Images, where: st
             assert set(found.hits) <= set(exact)
 
 
-def test_a_bounded_search_shows_each_image_once_on_its_pages(large: Images) -> None:
+@pytest.mark.parametrize("where", [None, "id % 2 = 0", "id % 5 = 0", "id % 10 = 0", "id % 50 = 0"])
+@pytest.mark.parametrize("index", ["IVF8,SQ8", "IVF8,PQ2x4"])
+def test_bounded_pages_show_each_image_once(
+    large: Images, monkeypatch: pytest.MonkeyPatch, where: str | None, index: str
+) -> None:
+    """However many of the proposals pass, and where these end."""
+    monkeypatch.setattr(planner, "FIRST", 16)
+    monkeypatch.setattr(planner, "WIDEST", 150)
+    index_coarsely(large.db, index, 3)
+    filter = None if where is None else Filter(where)
     for vector in random_vectors(3, seed=3):
-        pages = [page_of(large, vector, 60, at, bounded=True).hits for at in range(0, 240, 60)]
+        exact = page_of(large, vector, 1000, filter=filter, exact=True).hits
+        # One more is asked for, which tells that there is another page.
+        pages = [
+            page_of(large, vector, 31, at, filter=filter, bounded=True).hits[:30]
+            for at in range(0, len(exact), 30)
+        ]
         shown = [hit.id for page in pages for hit in page]
-        assert len(shown) == len(set(shown)) == 240
+        assert sorted(shown) == sorted(hit.id for hit in exact)
+
+
+def test_what_is_deleted_of_an_index_does_not_have_a_bounded_search_look_at_all(
+    large: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "LARGE", 900)
+    vector = random_vectors(1, seed=3)[0]
+    best = [hit.id for hit in page_of(large, vector, 100, bounded=True).hits]
+    large.db.execute(f"delete from images where id in ({', '.join(map(str, best[:30:3]))})")
+    large.db.conn.commit()
+    # The codes are without them from now on, the lists are not.
+    index = find_index(large.db.conn)
+    sidecar_path(database_path(large.db.conn), index).unlink()
+    refresh_sidecars(large.db, "images")
+    with live_snapshot(large.db.conn, find_index(large.db.conn)) as live:
+        assert set(live.approximate.vector_ids) > set(live.vector_ids(np.arange(len(live))))
+    for k in (20, 150):
+        found = page_of(large, vector, k, bounded=True)
+        assert len(found.hits) == k
+        assert found.extent == "at least"
+        assert not {hit.id for hit in found.hits} & set(best[:30:3])
 
 
 def test_limits_of_a_bounded_search_leave_only_what_they_leave(large: Images) -> None:

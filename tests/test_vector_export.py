@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from sqlite_utils import Database
 
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.engines import places
+from datasette_image_search.ingest import vector_export
 from datasette_image_search.ingest.vector_export import ExportSummary
 from datasette_image_search.search.indexing import index_images
 
-from .commands import command, query
+from . import drawn_films
+from .commands import change, command, query
 from .kept import forget_what_was_opened
 from .random_tables import add_images, random_vectors
 from .vector_files import unit, write_npy
@@ -184,9 +187,9 @@ def test_files_elsewhere_are_named_by_their_urls(
 
 @pytest.fixture
 def own(tmp_path: Path, folder: Path) -> Iterator[Database]:
-    """Tables of a person: with paths, two of which are the same, and with BLOBs."""
+    """Tables of a person: with paths, three of which are the same, and with BLOBs."""
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
-        names = ["red.jpg", "blue.jpg", "red.jpg"]
+        names = ["red.jpg", "blue.jpg", "red.jpg", "../pictures/red.jpg"]
         db["by_path"].create({"key": str, "file": str}, pk="key")
         db["by_path"].insert_all(
             {"key": f"k{n}", "file": f"pictures/{name}"} for n, name in enumerate(names)
@@ -218,10 +221,66 @@ def test_own_tables_are_exported_by_path_or_by_id(
         assert summary.vectors == 2
         before = query(path, f"select image_id, vector from _{table}_vectors order by 1")
         with own.conn:
-            own.execute(f"delete from _{table}_vectors where image_id in (5, 'k0', 'k2')")
+            own.execute(f"delete from _{table}_vectors where image_id in (5, 'k0', 'k2', 'k3')")
         bring(path, *files, model="palette", table=table)
         after = query(path, f"select image_id, vector from _{table}_vectors order by 1")
         assert after == before
+
+
+def test_films_in_a_column_of_blobs_are_exported_by_id(tmp_path: Path, files: tuple[Path, Path]):
+    path = tmp_path / "photos.db"
+    film = drawn_films.draw_film(tmp_path / "film.mp4", [("red", 1), ("blue", 2)])
+    with closing(Database(path, execute_plugins=False)) as db:
+        db["blobs"].insert_all(({"id": n, "film": film.read_bytes()} for n in (7, 8)), pk="id")
+    command("embed-images", path, "blobs", "--content-column", "film", "--model", "palette", "-s")
+    with closing(Images(path, "blobs")) as images:
+        assert images.export_vectors(*files).vectors == 4
+    sql = "select image_id, vector, times from _blobs_vectors order by 1"
+    before = query(path, sql)
+    lines = [f"#{n}#t={at}" for n in (7, 8) for at in json.loads(before[0][2])]
+    assert files[1].read_text().splitlines() == lines
+    change(path, "delete from _blobs_vectors where image_id = 7")
+    bring(path, *files, model="palette", table="blobs")
+    assert query(path, sql) == before
+
+
+def test_a_person_s_own_table_is_offered_no_new_rows(
+    own: Database, tmp_path: Path, files: tuple[Path, Path]
+):
+    path = tmp_path / "photos.db"
+    command(
+        "embed-images", path, "blobs", "--content-column", "picture", "--model", "palette", "-s"
+    )
+    with closing(Images(path, "blobs")) as images:
+        images.export_vectors(*files)
+    change(path, "delete from blobs where id = 6")
+    done = command(
+        *("import-image-vectors", path, "blobs", files[0], "--paths", files[1]),
+        *("--model", "palette"),
+    )
+    assert "such as '#6'; check --root, or choose --unknown skip; nothing was" in done.output
+
+
+def test_an_export_that_is_stopped_leaves_no_vectors_with_the_paths_of_others(
+    path: Path, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    export(path, files)
+    change(path, "update images set path = 'another.jpg' where id = 1")
+
+    def once(temporary: Path, place: Path) -> None:
+        temporary.replace(place)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vector_export, "put_in_place", once)
+    with pytest.raises(KeyboardInterrupt):
+        export(path, files)
+    assert [file.exists() for file in files] == [True, False]
+
+
+def test_a_folder_that_is_not_there_is_named(path: Path, tmp_path: Path, files: tuple[Path, Path]):
+    for named in ((tmp_path / "no" / "a.npy", files[1]), (files[0], tmp_path / "no" / "a.txt")):
+        with pytest.raises(ImageSearchError, match=r"there is no folder '.*/no'; make it"):
+            export(path, named)
 
 
 def test_only_what_is_searched_is_exported(path: Path, files: tuple[Path, Path]):

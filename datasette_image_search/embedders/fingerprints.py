@@ -5,7 +5,8 @@ from __future__ import annotations
 INT8 = "int8"
 """The only precision with a fingerprint of its own; the vectors of all others are the same to within a thousandth."""
 
-_SUFFIX = f"-{INT8}"
+_SUFFIX = f" in {INT8}"
+"""With spaces, as a fingerprint of another package may well end in -int8, which is its own affair."""
 
 
 def in_precision(fingerprint: str, precision: str) -> str:

@@ -44,7 +44,9 @@ def choose_runtime(device: str | None, precision: str | None = None) -> Runtime:
     """
     if precision == INT8:
         if device not in (None, "cpu"):
-            raise EmbedderError(f"--precision int8 is for processors; leave --device {device} out")
+            raise EmbedderError(
+                f"only processors make the vectors of --precision int8; leave --device {device} out"
+            )
         return Runtime("cpu", torch.float32, in_eight_bits=True)
     if device is None:
         if torch.cuda.is_available():

@@ -273,6 +273,7 @@ class LanceEngine(VectorEngine):
         scores = np.full(len(ids), -np.inf, dtype=np.float32)
         for held, halves in self._blocks(ids):
             (found,), (named,) = _best_of(vector[None], held, halves, len(held))
+            scores[np.searchsorted(ids, held)] = np.nan
             scores[np.searchsorted(ids, named[named >= 0])] = found[named >= 0]
         return scores
 
@@ -407,10 +408,7 @@ def _date_tag(tags: Any, name: str) -> None:
 
 
 def _as_url(place: str) -> str:
-    """
-    Of a folder on a disk, by which Lance writes tags where they belong: by its path they go first to one of another name, where
-    an "ü" is "%C3%BC", in folders that it makes or may not make.
-    """
+    """Of a folder on a disk: by its path, Lance writes tags first to one of another name, where an "ü" is "%C3%BC"."""
     return (
         place if is_url(place) else f"file-object-store{Path(place).as_uri().removeprefix('file')}"
     )

@@ -123,8 +123,10 @@ def cluster_encoder(
     below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. What is waited for is told to `on_waiting`. Raises RunError, before
     any work, if there is no cluster or no room in it, or if a node is not fit for this run.
     """
-    with connected(address) as head:
+    with connected(address, is_watched=True) as head:
         import ray
+
+        watch = Watch(head)
 
         weights = None
         if model.weights is not None:
@@ -142,8 +144,8 @@ def cluster_encoder(
         with in_reach():
             nodes = ray.nodes()
         places = places_of(nodes, cpus)
-        wait_for_room(places)
-        encoder = ClusterEncoder(places, task, weights, workers, Watch(head))
+        wait_for_room(places, watch)
+        encoder = ClusterEncoder(places, task, weights, workers, watch)
         try:
             encoder.start(on_waiting)
             yield encoder

@@ -16,6 +16,7 @@ from .cluster_address import (
     AGAIN,
     ClusterLost,
     Head,
+    Watch,
     authenticate,
     authentication_kept,
     head_of_this,
@@ -62,10 +63,11 @@ class Place:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Head]:
+def connected(address: str, *, is_watched: bool = False) -> Iterator[Head]:
     """
-    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Raises
-    RunError without Ray, and if there is none at the address.
+    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Who has
+    a Watch of a head that `is_watched` asks Ray nothing while it is away: some questions then wait for it. Raises RunError
+    without Ray, and if there is none at the address.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == HERE:
@@ -77,7 +79,7 @@ def connected(address: str) -> Iterator[Head]:
     if ray.is_initialized():
         yield head_of_this(address)
         return
-    with authentication_kept(), _settings_of(address):
+    with authentication_kept(), _settings_of(address, is_watched=is_watched):
         try:
             address = resolved(address)
             if address != HERE:
@@ -95,10 +97,10 @@ def connected(address: str) -> Iterator[Head]:
 
 
 @contextmanager
-def _settings_of(address: str) -> Iterator[None]:
+def _settings_of(address: str, *, is_watched: bool) -> Iterator[None]:
     """
     Ray's own settings, for as long as the context lasts. What is started here tells nobody of itself, and listens on loopback. A head
-    elsewhere may be away for longer than a minute, after which Ray would end this process: see Watch.
+    elsewhere that `is_watched` may be away for longer than a minute, after which Ray would end this process.
     """
     from ray._private import ray_constants
 
@@ -108,7 +110,7 @@ def _settings_of(address: str) -> Iterator[None]:
     if address == HERE:
         meant[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-    else:
+    elif is_watched:
         meant["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(RECONNECT_SECONDS)
     added = meant.keys() - os.environ.keys()
     os.environ.update({name: meant[name] for name in added})
@@ -138,12 +140,18 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
     return places
 
 
-def wait_for_room(places: Sequence[Place]) -> None:
-    """Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none."""
+def wait_for_room(places: Sequence[Place], head: Watch) -> None:
+    """
+    Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none, or
+    the head stays away.
+    """
     deadline = time.monotonic() + ROOM_SECONDS
-    while not any(map(_has_room, places, _free(places))):
-        if time.monotonic() > deadline:
-            raise no_room(places)
+    while True:
+        if head.is_there(anew=True):
+            if any(map(_has_room, places, _free(places))):
+                return
+            if time.monotonic() > deadline:
+                raise no_room(places)
         time.sleep(0.2)
 
 

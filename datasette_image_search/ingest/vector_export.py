@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 from .. import store
 from ..errors import ImageSearchError
-from ..files.whole_files import put_in_place, sync, temporary_beside
+from ..files.whole_files import put_in_place, sync, sync_names, temporary_beside
 from ..store import Index, Key
 from ..store.connections import database_path
 from ..store.filters import passing
@@ -89,8 +90,11 @@ def export_vectors(
             array.write(_header(vectors, index.dimensions))
             for each in (lines, array):
                 sync(each)
-        put_in_place(lines_file, paths)
+        # Whoever is killed in between leaves vectors without paths, never with those of others.
+        paths.unlink(missing_ok=True)
+        sync_names(paths.parent)
         put_in_place(array_file, file)
+        put_in_place(lines_file, paths)
     return ExportSummary(
         index.model,
         images,
@@ -103,10 +107,14 @@ def export_vectors(
 
 
 def _check_names(file: Path, paths: Path) -> None:
-    """Names must end so, so that no other file is replaced, such as the database."""
+    """Raises ExportError. Names must end so, so that no other file is replaced, such as the database."""
     for path, ending in ((file, ".npy"), (paths, ".txt")):
         if path.suffix != ending:
             raise ExportError(f"{str(path)!r} does not end in {ending}; name another file")
+        if not path.parent.is_dir():
+            raise ExportError(
+                f"there is no folder {str(path.parent)!r}; make it, or name another file"
+            )
 
 
 def _header(n: int, dimensions: int) -> bytes:
@@ -125,10 +133,15 @@ def _batches(conn: sqlite3.Connection, index: Index) -> Iterator[_Named]:
         keys = [stored.image_ids[at] for at in stored.starts().tolist()]
         places = locations(conn, index, keys)
         if index.content_column is None:
-            paths = {key: str(place.whole(folder)) for key, place in places.items()}
+            paths = {key: _as_read(place.whole(folder)) for key, place in places.items()}
         else:
             paths = {key: place.path for key, place in places.items()}
         yield _named(conn, index, stored, there, paths, seen)
+
+
+def _as_read(place: Path | str) -> str:
+    """As an import reads it: a person's own table may name a file in several ways, such as a/../b.jpg."""
+    return place if isinstance(place, str) else os.path.normpath(place)
 
 
 def _named(

@@ -97,7 +97,7 @@ def _match_files(request: ImportRequest, db: Database, source: VectorSource) -> 
             new.append(position)
         else:
             strange.append(position)
-    _check_known(request, source, strange, unknown)
+    _check_known(request, source, strange, unknown, adds_rows=True)
     return Matches(files, matched, without_state, new, len(strange), films)
 
 
@@ -118,7 +118,7 @@ def _match_own_rows(
     _check_distinct(source, [(at, files[at]) for at in pictures])
     matched = [(at, key) for at in pictures for key in ids.get(files[at][1], ())]
     strange = [at for at in pictures if files[at][1] not in ids]
-    _check_known(request, source, strange, request.unknown or "refuse")
+    _check_known(request, source, strange, request.unknown or "refuse", adds_rows=False)
     return Matches(files, matched, matched, (), len(strange), films)
 
 
@@ -127,12 +127,14 @@ def _match_ids(request: ImportRequest, db: Database, source: VectorSource) -> Ma
     table = store.find_image_table(db.conn, request.table)
     keys = db.execute("select {key} from {images}".format(**table.quoted()))
     ids = {f"#{key}": key for (key,) in keys if table.is_key(key)}
-    files = [("", path) for path in source.paths]
-    _check_distinct(source, list(enumerate(files)))
-    matched = [(at, ids[path]) for at, (_, path) in enumerate(files) if path in ids]
-    strange = [at for at, (_, path) in enumerate(files) if path not in ids]
-    _check_known(request, source, strange, request.unknown or "refuse")
-    return Matches(files, matched, (), (), len(strange), {})
+    films = films_among(source.paths, ids.__contains__)
+    pictures, paths = _pictures(source, films)
+    files = [("", path) for path in paths]
+    _check_distinct(source, [(at, files[at]) for at in pictures])
+    matched = [(at, ids[paths[at]]) for at in pictures if paths[at] in ids]
+    strange = [at for at in pictures if paths[at] not in ids]
+    _check_known(request, source, strange, request.unknown or "refuse", adds_rows=False)
+    return Matches(files, matched, (), (), len(strange), films)
 
 
 def _check_adds_no_rows(request: ImportRequest) -> None:
@@ -187,8 +189,14 @@ def _check_distinct(source: VectorSource, files: Sequence[tuple[int, object]]) -
 
 
 def _check_known(
-    request: ImportRequest, source: VectorSource, strange: Sequence[int], unknown: Unknown
+    request: ImportRequest,
+    source: VectorSource,
+    strange: Sequence[int],
+    unknown: Unknown,
+    *,
+    adds_rows: bool,
 ) -> None:
+    """Raises RunError for paths without a row; `adds_rows` says whether the table could get some."""
     if not strange or unknown == "skip":
         return
     named = ", ".join(repr(source.paths[at]) for at in strange[:SHOWN])
@@ -201,7 +209,7 @@ def _check_known(
     else:
         reason = f"have no row in {request.table!r}"
         advice = "check --root, or choose --unknown skip" + (
-            "" if request.path_column else " or --unknown add"
+            " or --unknown add" if adds_rows else ""
         )
     raise RunError(
         f"{len(strange):,} of the {len(source.paths):,} paths of {source.name} {reason}, such as "

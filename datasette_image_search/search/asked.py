@@ -196,9 +196,7 @@ def images_within(
         if relevance is None and options.min_score is None:
             return None
         positions = np.flatnonzero(_within(conn, live, row, query, relevance, options))
-        # If the lists that are looked into first have none, the others have none.
-        may_miss = options.bounded and is_large(live) and len(positions) > 0
-        extent: Extent = "at least" if may_miss else "all"
+        extent: Extent = "at least" if options.bounded and is_large(live) else "all"
         if extent != "all" and live.has_image_ids and live.gone is not None:
             # To look for each of a hundred thousand in the database would take longer than all else.
             there = positions[~np.isin(live.vector_ids(positions), live.gone)]

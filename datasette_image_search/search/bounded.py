@@ -4,6 +4,8 @@ A look at no more vectors than an approximate index looks at: for pages, which h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from .approximate import AUTO_EXACT
@@ -13,41 +15,51 @@ from .live import LiveIndex
 LARGE = AUTO_EXACT
 """Vectors above which not all of them are looked at. Fewer are searched exactly in less time than people notice."""
 
+MOST = 16_384
+"""Vectors that an engine is asked for, which takes one with its vectors on a disk a quarter of a second."""
+
 CHECKED = 1_000
 """Vectors whose codes in lists are compared with the longer ones."""
 
 
 def is_large(live: LiveIndex) -> bool:
     """Whether there are lists to look into, and too much beside these."""
-    return len(live) > LARGE and live.approximate is not None and live.approximate.has_lists
+    if live.approximate is None:
+        return len(live) > LARGE and live.tuning is not None
+    return len(live) > LARGE and live.approximate.has_lists
 
 
-class Proposed:
-    """The vectors that the approximate index proposes for a query, up to `most`, and those that are newer."""
-
-    def __init__(self, live: LiveIndex, vector: np.ndarray, most: int) -> None:
-        self._live, self._vector = live, vector
-        self._propose(most)
-
-    def _propose(self, most: int) -> None:
-        assert self._live.approximate is not None
-        self._most = most
-        (self._ids,) = self._live.approximate.propose(self._vector[None], most)
-
-    def best(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """As AllScores has them; fewer if it does not propose so many."""
-        if n > self._most:
-            self._propose(n)
-        scores, positions = self._live.ranked(self._vector, self._ids[:n], n)
-        return scores[:n], positions[:n]
+def proposed(
+    live: LiveIndex, vector: np.ndarray, least: int, most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
+    """
+    Scores and positions, best first, of the first `least` vectors that the approximate index, or an engine, proposes for a
+    query, then of twice as many, and so on; and whether they are all, or `most`. Each time the best newer ones are among them.
+    """
+    n, is_last = min(least, most), False
+    if live.approximate is None:
+        (every,) = live.propose(vector[None], most)
+    else:
+        (ids,) = live.approximate.propose(vector[None], most)
+    while not is_last:
+        if live.approximate is None:
+            scores, positions = every[0][:n], every[1][:n]
+            is_last = n >= len(every[0])
+        else:
+            scores, positions = live.ranked(vector, ids[:n], n)
+            is_last = n >= len(ids)
+        yield scores, positions, is_last
+        n *= 2
 
 
 def reaching_in_lists(live: LiveIndex, vector: np.ndarray, least: float) -> np.ndarray:
     """
     Positions, in any order, of vectors with at least this score: of those in the lists that a search of the approximate
-    index looks into, and of all newer ones, but for some that have it by a hair.
+    index looks into, of an engine the best MOST, and of all newer ones, but for some that have it by a hair.
     """
-    assert live.approximate is not None
+    if live.approximate is None:
+        ((scores, positions),) = live.propose(vector[None], MOST)
+        return positions[scores >= least + live.error(vector)]
     first, sure = live.segments[0], least + live.error(vector)
     rough, ids = live.approximate.reaching(vector, least)
     order = np.argsort(rough)

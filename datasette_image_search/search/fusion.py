@@ -433,7 +433,7 @@ class Search:
             )
             for id in ids
         ]
-        return Found(self._page(hits), tuple(steps), warnings, knows_matches=found.knows_matches)
+        return replace(found, hits=self._page(hits), steps=tuple(steps), warnings=warnings)
 
 
 @dataclass(frozen=True)

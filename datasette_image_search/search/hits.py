@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..store import Key
@@ -48,6 +49,23 @@ class Hit:
         return self.by_text or is_relevant(self.relevance)
 
 
+def best_first(hit: Hit) -> tuple[float, Key]:
+    """The order of hits that have a vector."""
+    assert hit.corrected is not None
+    return -hit.corrected, hit.id
+
+
+def page_in_order(hits: Sequence[Hit], size: int) -> list[Hit]:
+    """
+    The hits of a page, and then those of the next one. By likeness alone the best of each comes first: parts of the page may
+    have been looked for one after the other.
+    """
+    page = list(hits[:size])
+    if all(hit.corrected is not None and not hit.is_written for hit in page):
+        page.sort(key=best_first)
+    return [*page, *hits[size:]]
+
+
 def clock(seconds: float) -> str:
     """A time of a film as players show it: "0:12", "1:02:03"."""
     minutes, second = divmod(int(seconds), 60)
@@ -85,18 +103,25 @@ class Count:
     def is_exact(self) -> bool:
         return self.extent == "all"
 
+    def but_not_below(self, number: int) -> Count:
+        """The same, of which so many were seen."""
+        is_below = self.number is not None and self.number < number
+        return replace(self, number=number) if is_below and not self.is_exact else self
+
 
 @dataclass(frozen=True)
 class Found:
     """
     Hits, best first (equal scores by id), the steps that found them, and warnings, such as words that the
-    model does not know. Only if `knows_matches` can anybody tell which of them are matches.
+    model does not know. Only if `knows_matches` can anybody tell which of them are matches. By the `extent` of
+    what was looked at, others may be better.
     """
 
     hits: tuple[Hit, ...]
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
     knows_matches: bool = False
+    extent: Extent = "all"
 
     @property
     def matches(self) -> int:

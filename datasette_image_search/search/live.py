@@ -139,14 +139,14 @@ class LiveIndex:
             np.take_along_axis(all_positions, order, axis=1),
         )
 
-    def propose(self, vectors: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """
-        For each of the vectors, as nearest() gives them, what the approximate index proposes, and the best newer ones.
-        """
+    def propose(
+        self, vectors: np.ndarray, most: int | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each of the vectors, as nearest() gives them, what an index proposes, an engine up to `most`, and the best newer ones."""
         first = self.segments[0]
         if self.approximate is None:
             assert first.tuning is not None
-            n = first.tuning.candidates
+            n = most or first.tuning.candidates
             scores, positions = self._best(vectors, n, None, lambda q, n, _: first.propose(q, n))
             return [(row[at >= 0], at[at >= 0]) for row, at in zip(scores, positions, strict=True)]
         n, proposed = self.approximate.tuning.candidates, self.approximate.propose(vectors)

@@ -14,7 +14,7 @@ score is computed from the float32 vector in the database, and the ranking is wi
 vectors: it is ranked by its best code, and its score is the best of theirs. Where the index is an approximate one, the first ranking is of what that proposes, and the hits are as good
 as its recall, which is known of the best few; whoever asks for more, or for what passes a filter, is
 answered exactly. A bounded search is not: above LARGE vectors it looks into no more than that index does, as long as
-enough of that passes.
+enough of that passes. However deep a page is, it is a part of the same hits, see _in_lists().
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ..store import Filter, Index, Key, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
 from ..store.vectors import scene_times, vectors_by_id
 from .all_scores import AllScores
-from .bounded import Proposed, is_large
+from .bounded import is_large, proposed
 from .exact import EXACT_CHUNK, exact_scores
-from .hits import Found, Hit, Step
+from .hits import Found, Hit, Step, best_first
 from .live import LiveIndex, as_seen_by, live_index
 
 FIRST = 128
@@ -81,15 +81,21 @@ def search_live(
     images that are closest to it, after the first `offset` of them. `among` has a bool per position for each,
     which limits it to those.
 
-    `exact` leaves an approximate index aside, `bounded` looks no further if the others are more than LARGE. Raises FilterError if SQLite does not take the
-    filter, ImageSearchError for k below 1 or a negative offset.
+    `exact` leaves an approximate index aside, `bounded` looks no further if the others are more than LARGE, and has hits in
+    the one order that all pages are parts of, in which some may be better than some before. Raises FilterError if SQLite does
+    not take the filter, ImageSearchError for k below 1 or a negative offset.
     """
     check_whole("k", k, 1)
     check_whole("offset", offset, 0)
     check_flag("exact", exact)
     is_bounded = bounded and not exact and is_large(live)
     plan = _Plan(conn, live.index, live, filter, k + offset, exact, is_bounded, among)
-    return [Found(tuple(hits), tuple(steps)) for hits, steps in _find_page(plan, ranking, offset)]
+    found = []
+    for hits, steps in _find_page(plan, ranking, offset):
+        is_whole = not is_bounded or (among is None and any(s.name == "enumerate" for s in steps))
+        in_order = tuple(hits if bounded else sorted(hits, key=best_first))
+        found.append(Found(in_order, tuple(steps), extent="all" if is_whole else "at least"))
+    return found
 
 
 @contextmanager
@@ -132,12 +138,6 @@ class _Plan:
         is_limited = self.filter is not None or self.among is not None
         tuning = self.live.tuning
         return 0 if self.exact or is_limited or tuning is None else tuning.deepest
-
-    def scores(self, vector: np.ndarray, n: int) -> AllScores | Proposed | None:
-        """What has the best n, and more; None if an engine must be asked each time."""
-        if self.bounded:
-            return Proposed(self.live, vector, n if self.filter is None else max(n, WIDEST))
-        return AllScores(self.live, vector, n) if self.live.ranks_all else None
 
     def passing(self, ranking: _Ranking) -> list[int]:
         """The ids of the ranked vectors whose image passes the filter, each once, in the same order."""
@@ -195,31 +195,34 @@ def _find_page(
     for (seen, steps), (hits, more_steps) in zip(before, _find_all(plan, vectors), strict=True):
         ids = {hit.id for hit in seen}
         page = [*seen, *(hit for hit in hits if hit.id not in ids)][offset : plan.wanted]
-        yield sorted(page, key=_best_first), steps + more_steps
+        yield page, steps + more_steps
 
 
 def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], list[Step]]]:
     """For each vector the best that are wanted, and the steps to them."""
     live = plan.live
     steps: list[Step] = []
-    is_listed = plan.among is not None or isinstance(plan.filter, IdSet)
     # An engine is read as a whole for each ranking, or would miss more than its recall says.
-    is_listed = is_listed or (plan.filter is not None and not live.ranks_all)
-    if is_listed or _list_if_few(plan, steps):
+    is_read = plan.filter is not None and not live.ranks_all and not plan.bounded
+    is_listed = plan.among is not None or isinstance(plan.filter, IdSet)
+    if is_listed or is_read or _list_if_few(plan, steps):
         for at, vector in enumerate(vectors):
             chosen = None if plan.among is None else plan.among[at]
             yield _enumerate(plan, vector, None, steps, chosen), steps
             steps = []
         return
+    is_proposed = plan.wanted <= plan.deepest
+    if plan.bounded and not is_proposed:
+        for vector in vectors:
+            yield _in_lists(plan, vector, steps), steps
+            steps = []
+        return
     n = max(FIRST, 2 * plan.wanted)
     started = time.perf_counter()
-    is_proposed = plan.wanted <= plan.deepest
     ranked: Iterable[tuple[np.ndarray, np.ndarray]]
     if is_proposed:
         ranked = live.propose(vectors)
-    elif len(vectors) == 1 and (
-        plan.bounded or plan.filter is not None or live.segments[0].in_bytes is not None
-    ):
+    elif len(vectors) == 1 and (plan.filter is not None or live.segments[0].in_bytes is not None):
         # All scores take hardly longer than the best few hundred, and are there if those are too few.
         yield _widen(plan, vectors[0], n, steps), steps
         return
@@ -237,7 +240,9 @@ def _find_all(plan: _Plan, vectors: np.ndarray) -> Iterator[tuple[list[Hit], lis
         if not is_proposed or len(passed) >= min(plan.deepest, len(live)):
             hits = _settle(plan, vector, ranking, passed, steps)
         if hits is None or (is_proposed and len(hits) < plan.wanted):
-            if _is_hopeful(plan, len(passed), n):
+            if plan.bounded:
+                hits = _in_lists(plan, vector, steps)
+            elif _is_hopeful(plan, len(passed), n):
                 # The proposed candidates were not the best n, so look at these first.
                 hits = _widen(plan, vector, n if is_proposed else n * WIDEN, steps)
             else:
@@ -252,7 +257,8 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     live = plan.live
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
-    scores = plan.scores(vector, n)
+    # An engine must be asked each time.
+    scores = AllScores(live, vector, n) if live.ranks_all else None
     asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
@@ -260,10 +266,6 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             found, positions = scores.best(n)
         else:
             found, positions = _known(*(each[0] for each in live.nearest(vector[None], n)))
-        if isinstance(scores, Proposed) and len(found) < n:
-            # They are all that is proposed.
-            scores = AllScores(live, vector, n)
-            continue
         ranking = _ranking(live, found, positions, complete=n >= len(live))
         passing.update(plan.passing(ranking.without(asked)))
         asked[positions] = True
@@ -278,10 +280,36 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
             if hits is not None and len(hits) == plan.wanted:
                 return hits
         if not _is_hopeful(plan, len(passed_ids), n):
-            known = scores if isinstance(scores, AllScores) else None
-            return _enumerate(plan, vector, known, steps)
+            return _enumerate(plan, vector, scores, steps)
         n = _wider(plan, len(passed_ids), n)
         name, started = "widen", time.perf_counter()
+
+
+def _in_lists(plan: _Plan, vector: np.ndarray, steps: list[Step]) -> list[Hit]:
+    """
+    The best that are wanted of one order for all pages, so that no hit is on two of them or on none: of the first
+    proposals the better half, then of more of them the better half that is not there yet, and so on, of the last ones
+    all, and then all others.
+    """
+    hits, passing, started = dict[Key, Hit](), set[int](), time.perf_counter()
+    asked = np.zeros(len(plan.live), dtype=bool)
+    for scores, positions, is_last in proposed(plan.live, vector, 2 * FIRST, WIDEST):
+        ranking = _ranking(plan.live, scores, positions, complete=True)
+        passing.update(plan.passing(ranking.without(asked)))
+        asked[positions] = True
+        passed = [id for id in ranking.ids() if id in passing]
+        steps.append(_step("widen" if steps else "rank", positions, passed, started))
+        most = min(len(passed) if is_last else len(passed) // 2, plan.wanted)
+        if most > len(hits):
+            best = _settle(replace(plan, wanted=most), vector, ranking, passed, steps)
+            hits |= {hit.id: hit for hit in best or () if hit.id not in hits}
+        if len(hits) >= plan.wanted:
+            break
+        started = time.perf_counter()
+    if len(hits) < plan.wanted:
+        others = _enumerate(plan, vector, None, steps)
+        hits |= {hit.id: hit for hit in others if hit.id not in hits}
+    return list(hits.values())[: plan.wanted]
 
 
 def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
@@ -448,7 +476,7 @@ def _scored(plan: _Plan, vector: np.ndarray, ids: list[int]) -> list[_Scored]:
                 strict=False,
             )
         ]
-    return sorted(found, key=lambda each: _best_first(each.hit))
+    return sorted(found, key=lambda each: best_first(each.hit))
 
 
 def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
@@ -460,11 +488,6 @@ def _with_times(plan: _Plan, scored: Sequence[_Scored]) -> list[Hit]:
         else each.hit
         for each in scored
     ]
-
-
-def _best_first(hit: Hit) -> tuple[float, Key]:
-    assert hit.corrected is not None
-    return -hit.corrected, hit.id
 
 
 def _step(name: str, looked_at: Sized, passed: Sized, started: float) -> Step:

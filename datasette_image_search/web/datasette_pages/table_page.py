@@ -28,7 +28,7 @@ from ... import store
 from ...api import Images
 from ...errors import ImageSearchError
 from ...search.correction import Rank
-from ...search.hits import Found
+from ...search.hits import Found, page_in_order
 from ...store import Filter, Key
 from ...store.filters import all_of, closed
 from ..access.image_tables import PicturedTable, newer_version, visible_table
@@ -128,7 +128,7 @@ async def filters_with_search(
     filtered = columns.human_description_en(extra=descriptions)
     request.scope[_SCOPE] = TableSearch(
         query,
-        {str(hit.id): hit.score for hit in found.hits},
+        {str(hit.id): hit.score for hit in page_in_order(found.hits, k)},
         f"{filtered}, closest to {words}" if filtered else f"closest to {words}",
         found.warnings,
     )

@@ -96,4 +96,4 @@ def count_in_words(count: Count) -> str:
 
 
 def _extent_in_words(count: Count) -> str:
-    return "" if count.is_exact else f"{count.extent.capitalize()} "
+    return f"{count.extent.capitalize()} " if count.number and not count.is_exact else ""

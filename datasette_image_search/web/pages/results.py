@@ -17,7 +17,7 @@ from ... import store
 from ...api import Images
 from ...embedders.protocol import EmbedderError
 from ...search.fusion import Search, likeness_in, with_matched
-from ...search.hits import Count, Extent, Found, Hit, Step, least_extent
+from ...search.hits import Count, Extent, Found, Hit, Step, least_extent, page_in_order
 from ...search.sorting import all_shown
 from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
@@ -169,6 +169,8 @@ async def find(
     if wanted.matches_only and page.matches is not None and page.matches.is_exact:
         # The last of them is on this page, however far others were looked for.
         count = page.matches
+    if page.images:
+        count = count.but_not_below(wanted.offset + len(page.images[: wanted.size]))
     end = wanted.offset + wanted.size
     more = len(page.images) > wanted.size > 0
     allowed = not wanted.query or end + wanted.size <= DEEPEST
@@ -257,7 +259,8 @@ async def _closest(
                 return page
             # Last, as the images are there by then, and SQLite keeps to this limit from now on.
             with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
-                return replace(page, matches=search.count_matches())
+                seen = 0 if page.matches is None else page.matches.number or 0
+                return replace(page, matches=search.count_matches().but_not_below(seen))
             return page
 
     def read_without_texts(conn: sqlite3.Connection) -> _Page:
@@ -280,7 +283,8 @@ def _ranked(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
         return _Page((), wanted=limited, extent=extent)
     found = search.find(wanted.size + 1)
     matches, has_counted = _known_matches(found, wanted, search)
-    page = _page(requested, search, found, found.hits, matches, limited)
+    hits = page_in_order(found.hits, wanted.size)
+    page = _page(requested, search, found, hits, matches, limited)
     return replace(page, extent=extent, has_counted=has_counted)
 
 
@@ -352,7 +356,8 @@ def _known_matches(
     is_last = found.matches < len(found.hits) or len(found.hits) <= wanted.size
     is_here = found.matches > 0 or wanted.offset == 0
     if is_last and is_here:
-        return Count(wanted.offset + found.matches, search.extent_of_texts), True
+        extent = least_extent(found.extent, search.extent_of_texts)
+        return Count(wanted.offset + found.matches, extent), True
     return (None if is_last else Count(wanted.offset + wanted.size, "more than")), False
 
 
@@ -420,7 +425,6 @@ def _shown_images(
 async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Count:
     """How many images pass the filters, as far as facet_time_limit_ms lets them be counted; else about how many."""
     patience = requested.datasette.setting("facet_time_limit_ms")
-
     table, filter = requested.table, wanted.filter
 
     def count(conn: sqlite3.Connection) -> Count:
@@ -483,9 +487,7 @@ async def in_time(
     read: Callable[[sqlite3.Connection], T],
     otherwise: Callable[[sqlite3.Connection], T] | None = None,
 ) -> T:
-    """
-    Calls `read`, whose statements have sql_time_limit_ms, and if they take longer, once more, or `otherwise` instead.
-    """
+    """Calls `read`, whose statements have sql_time_limit_ms; if they take longer, once more, or `otherwise` instead."""
     limit = requested.datasette.setting("sql_time_limit_ms")
 
     def read_in_time(conn: sqlite3.Connection) -> T:
