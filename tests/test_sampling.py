@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from datasette_image_search import Images
+from datasette_image_search.albums import Albums
 from datasette_image_search.store import Filter, sampling
+from datasette_image_search.store.albums import read_albums
 from datasette_image_search.store.positions import Box, Cell, cells
 from datasette_image_search.store.sampling import Sample, sample_of
 from datasette_image_search.store.tables import ImageTable
@@ -183,3 +186,18 @@ async def test_the_map_of_the_earth_estimates_what_takes_too_long(
     # Zoomed in, there is still more than can be counted.
     part = (await ask(datasette, f"{PAGE}/earth.json?_view=38,-10,39,-9")).json()
     assert part["description"] == "About 100 images"
+
+
+def test_members_of_albums_are_counted_without_a_look_at_their_images(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "photos.db"
+    copy.write_bytes(path.read_bytes())
+    with Images(copy) as images:
+        Albums(images).add("Sea", [1, 2])
+        with images.conn:
+            images.conn.execute("insert into images_album_members values (1, 999, '9999')")
+        exact = read_albums(images.conn, IMAGES)
+        assert [(album.images, album.cover) for album in exact] == [(2, 2)]
+        about = read_albums(images.conn, IMAGES, exact=False)
+        assert [(album.images, album.cover) for album in about] == [(3, 2)]

@@ -227,6 +227,36 @@ def test_own_tables_are_exported_by_path_or_by_id(
         assert after == before
 
 
+def test_vectors_of_blobs_come_back_as_those_of_the_model_that_made_them(
+    own: Database, tmp_path: Path, files: tuple[Path, Path], folder: Path
+):
+    """So that a run adds others to them."""
+    path = tmp_path / "photos.db"
+    command(
+        "embed-images", path, "blobs", "--content-column", "picture", "--model", "palette", "-s"
+    )
+    index_images(own, "blobs", engine="lance", stored_vectors=False)
+    with closing(Images(path, "blobs")) as images:
+        images.export_vectors(*files)
+    shutil.rmtree(path.with_name("photos.db-image-search-1.lance"))
+    forget_what_was_opened()
+    assert "2 vectors imported" in bring(path, *files, model="palette", table="blobs")
+    with own.conn:
+        own["blobs"].insert({"id": 7, "picture": (folder / "green.jpg").read_bytes()})
+    done = command("embed-images", path, "blobs", "-s")
+    assert done.output.startswith("1 embedded, 2 unchanged"), done.output
+    # Of a table of imported vectors, whose model is not known yet.
+    change(
+        path,
+        "update image_search_indexes set fingerprint = 'imported'",
+        "delete from blobs where id = 7",
+    )
+    with own.conn:
+        own["blobs"].insert({"id": 8, "picture": (folder / "green.jpg").read_bytes()})
+    done = command("embed-images", path, "blobs", "-s")
+    assert done.output.startswith("1 embedded, 2 unchanged"), done.output
+
+
 def test_films_in_a_column_of_blobs_are_exported_by_id(tmp_path: Path, files: tuple[Path, Path]):
     path = tmp_path / "photos.db"
     film = drawn_films.draw_film(tmp_path / "film.mp4", [("red", 1), ("blue", 2)])

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decoding.decode import DecodedImage, decode_file
+from ..decoding.decode import DecodedImage, decode_bytes, decode_file
 from ..decoding.opening import DecodeError, DecodeSettings
 from ..embedders.protocol import Embedder
 from ..errors import ImageSearchError
 from ..store import Index
+from ..store.own_rows import own_content
 from ..store.reads import locations, some_images
 from ..store.vectors import image_vector
 
@@ -39,9 +40,15 @@ def is_same(ones: np.ndarray, others: np.ndarray) -> bool:
     return bool(np.median(np.einsum("ij,ij->i", ones, others)) >= SAME)
 
 
-def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], whose: str) -> bool:
+Original = Path | bytes
+"""The file of a picture, or what a column has of it."""
+
+
+def is_made_by(
+    embedder: Embedder, pictures: Iterable[tuple[Original, np.ndarray]], whose: str
+) -> bool:
     """
-    True if the embedder makes these vectors of these files, False if no file can be read. Raises
+    True if the embedder makes these vectors of these originals, False if none can be read. Raises
     OtherEmbedder for other vectors, with `whose` as their name.
     """
     settings = DecodeSettings(
@@ -61,21 +68,28 @@ def is_made_by(embedder: Embedder, pictures: Iterable[tuple[Path, np.ndarray]], 
 
 
 def _decoded(
-    pictures: Iterable[tuple[Path, np.ndarray]], settings: DecodeSettings
+    pictures: Iterable[tuple[Original, np.ndarray]], settings: DecodeSettings
 ) -> Iterator[tuple[DecodedImage, np.ndarray]]:
-    for path, vector in islice(pictures, CANDIDATES):
+    for original, vector in islice(pictures, CANDIDATES):
         try:
-            yield decode_file(path, settings), vector
+            if isinstance(original, bytes):
+                yield decode_bytes(original, "", settings), vector
+            else:
+                yield decode_file(original, settings), vector
         except DecodeError:
             continue
 
 
 def stored_pictures(
     conn: sqlite3.Connection, index: Index, database: Path
-) -> Iterator[tuple[Path, np.ndarray]]:
-    """The files of some images of an index, with their stored vectors."""
+) -> Iterator[tuple[Original, np.ndarray]]:
+    """The originals of some images of an index, with their stored vectors."""
     ids = some_images(conn, index, CANDIDATES)
     for image_id, place in locations(conn, index, ids).items():
         vector = image_vector(conn, index, image_id)
-        if vector is not None:
+        if vector is None:
+            continue
+        if index.content_column is None:
             yield Path(database.resolve().parent, place.root, place.path), vector
+        else:
+            yield own_content(conn, index.table, index.content_column, image_id), vector

@@ -33,6 +33,7 @@ from ..store.held_vectors import VectorsAway
 from ..store.imports import ImportedImage, add_imported, write_imported
 from ..store.indexes import WeightsOf, ensure_index, recorded_weights
 from ..store.migrations import migrate
+from ..store.own_rows import own_content
 from ..store.replacements import delete_index, unfinished_index
 from ..store.schema import ensure_tables
 from ..store.sources import record_files
@@ -43,7 +44,7 @@ from ..store.writes import ensure_roots
 from .import_request import ImportRequest
 from .model_choice import ModelChoice, RunError, choose_model
 from .new_database import whole_or_none
-from .provenance import CANDIDATES, OtherEmbedder, is_made_by, is_same
+from .provenance import CANDIDATES, Original, OtherEmbedder, is_made_by, is_same
 from .replacing import Replacement, replacement_by
 from .report import Progress
 from .vector_matching import Matches, find_matches
@@ -289,7 +290,9 @@ def _prepare(request: ImportRequest, source: VectorSource, weights_of: WeightsOf
                     f"the vectors of {source.name} have {counted(source.dimensions, 'dimension')}, and "
                     f"{other} has {dimensions:,}; nothing was imported: name the --model that made them"
                 )
-        fingerprint, unproven = _prove(request, db, source, matches, index, embedder, unproven)
+        fingerprint, unproven = _prove(
+            request, db, source, matches, index, embedder, unproven, columns[1]
+        )
         is_new = not table_exists(db.conn, request.table)
     return _Job(
         request, source, matches, choice, replacement, is_new, *columns, fingerprint, unproven
@@ -386,6 +389,7 @@ def _prove(
     index: Index | None,
     embedder: Embedder | None,
     unproven: str | None,
+    content_column: str | None,
 ) -> tuple[str, str | None]:
     """
     Check every vector, and find the embedder that made them: the fingerprint to record, and why it is
@@ -395,7 +399,7 @@ def _prove(
     samples = _pick(source, wanted)
     is_proven = False
     if embedder is not None:
-        pictures = ((Path(*matches.files[at]), vector) for at, vector in samples.items())
+        pictures = _pictures(request, db, matches, samples, content_column)
         is_proven = is_made_by(embedder, pictures, source.name)
         unproven = None if is_proven else "none of the pictures is available to compare with"
     is_like_index = index is not None and _is_like(db, index, samples, matches, source.name)
@@ -416,6 +420,24 @@ def _prove(
             f"({unproven}); use --add-model with another name for the model, or --replace-model"
         )
     return index.fingerprint, None
+
+
+def _pictures(
+    request: ImportRequest,
+    db: Database,
+    matches: Matches,
+    samples: Mapping[int, np.ndarray],
+    content_column: str | None,
+) -> Iterator[tuple[Original, np.ndarray]]:
+    """The originals of the samples, with their vectors."""
+    if content_column is None:
+        for at, vector in samples.items():
+            yield Path(*matches.files[at]), vector
+        return
+    table = store.find_image_table(db.conn, request.table)
+    for at, key in matches.known:
+        if at in samples:
+            yield own_content(db.conn, table, content_column, key), samples[at]
 
 
 def _spread(positions: Sequence[int]) -> set[int]:

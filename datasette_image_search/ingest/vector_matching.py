@@ -14,7 +14,7 @@ from .. import store
 from ..files.entries import Entries
 from ..files.remote_urls import is_url
 from ..store import Key, reads
-from ..store.own_rows import own_rows
+from ..store.own_rows import own_label, own_rows
 from ..store.reads import known_files
 from ..store.tables import MOST_VECTORS
 from .import_request import ImportRequest, Unknown
@@ -126,7 +126,7 @@ def _match_ids(request: ImportRequest, db: Database, source: VectorSource) -> Ma
     _check_adds_no_rows(request)
     table = store.find_image_table(db.conn, request.table)
     keys = db.execute("select {key} from {images}".format(**table.quoted()))
-    ids = {f"#{key}": key for (key,) in keys if table.is_key(key)}
+    ids = {own_label(key): key for (key,) in keys if table.is_key(key)}
     films = films_among(source.paths, ids.__contains__)
     pictures, paths = _pictures(source, films)
     files = [("", path) for path in paths]

@@ -22,15 +22,19 @@ from .triggers import has_albums
 LONGEST_NAME = 200
 """Characters."""
 
+NEWEST = 100
+"""Members that are looked at for a cover, if not all are."""
+
 
 def read_albums(
-    conn: sqlite3.Connection, table: ImageTable, filter: Filter | None = None
+    conn: sqlite3.Connection, table: ImageTable, filter: Filter | None = None, *, exact: bool = True
 ) -> list[Album]:
     """
     All albums in the order of their names, also those without images. Images that do not pass the filter are not
-    counted, and no covers.
+    counted, and no covers. If not `exact`, members that are not there any more are counted too: to look for each of a
+    hundred thousand takes seconds.
     """
-    return _read(conn, table, filter, "1") if has_albums(conn, table) else []
+    return _read(conn, table, filter, "1", exact=exact) if has_albums(conn, table) else []
 
 
 def named_album(conn: sqlite3.Connection, table: ImageTable, name: str) -> Album | None:
@@ -40,22 +44,40 @@ def named_album(conn: sqlite3.Connection, table: ImageTable, name: str) -> Album
 
 
 def _read(
-    conn: sqlite3.Connection, table: ImageTable, filter: Filter | None, albums: str
+    conn: sqlite3.Connection,
+    table: ImageTable,
+    filter: Filter | None,
+    albums: str,
+    *,
+    exact: bool = True,
 ) -> list[Album]:
     # Others can write to the tables too.
+    members = newest = "{album_members} as _member"
+    if exact or filter is not None:
+        members += " join {images} on {images}.{key} = _member.image_id"
+    else:
+        newest = (
+            "(select * from {album_members} where album_id = _album.id "
+            f"order by added desc, image_id desc limit {NEWEST}) as _member"
+        )
     sql = """
         select id, name, case when length(created) <= 40 then created end, (
-            select count(*) from {album_members} as _member
-            join {images} on {images}.{key} = _member.image_id
+            select count(*) from {members}
             where _member.album_id = _album.id and {filter}
         ), (
-            select {images}.{key} from {album_members} as _member
+            select {images}.{key} from {newest}
             join {images} on {images}.{key} = _member.image_id
             where _member.album_id = _album.id and {filter} order by added desc, image_id desc limit 1
         )
         from {albums} as _album where typeof(name) = 'text' and typeof(id) = 'integer' and {which}
         order by name collate nocase, name
-    """.format(filter=bracketed(filter), which=albums, **table.quoted())
+    """.format(
+        members=members.format(**table.quoted()),
+        newest=newest.format(**table.quoted()),
+        filter=bracketed(filter),
+        which=albums,
+        **table.quoted(),
+    )
     return [Album(*row) for row in conn.execute(sql, filter.params if filter else {})]
 
 

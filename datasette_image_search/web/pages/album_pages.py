@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import parse_qsl
 
 from datasette.app import Datasette
@@ -34,12 +35,16 @@ from .album_changes import (
 )
 from .album_form import album_form, search_of
 from .responses import accepts_json, as_json, json_head, told_to_programs
+from .results import in_time
 from .search_page import table_context
 
 
 @dataclass(frozen=True)
 class ShownAlbum:
-    """`url` is the search of its images, `short_url` stays the same when it gets another name."""
+    """
+    `url` is the search of its images, `short_url` stays the same when it gets another name. `is_about` says that some of the
+    `images` may be gone.
+    """
 
     id: int
     name: str
@@ -47,6 +52,7 @@ class ShownAlbum:
     url: str
     short_url: str
     cover_url: str | None
+    is_about: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,13 @@ async def albums_page(datasette: Datasette, request: Request) -> Response:
     if not request.url_vars.get("format"):
         return await _html(requested, rights)
     known = [
-        {"id": album.id, "name": album.name, "images": album.images, "url": album.url}
+        {
+            "id": album.id,
+            "name": album.name,
+            "images": album.images,
+            "is_about": album.is_about,
+            "url": album.url,
+        }
         for album in await _shown_albums(requested, rights)
     ]
     may = {"add": rights.add, "create": rights.create, "remove": rights.remove}
@@ -218,12 +230,14 @@ async def _shown_albums(requested: RequestedTable, rights: AlbumRights) -> list[
     urls, table, view = requested.urls, requested.table, requested.view
     shown = view.images(None) if view is not None else None
 
-    def read(conn: sqlite3.Connection) -> tuple[list[Album], dict[Key, str | None]]:
-        albums = read_albums(conn, table, shown)
+    def read(
+        conn: sqlite3.Connection, *, exact: bool = True
+    ) -> tuple[list[Album], dict[Key, str | None], bool]:
+        albums = read_albums(conn, table, shown, exact=exact)
         covers = [album.cover for album in albums if album.cover is not None]
-        return albums, reads.versions(conn, table, covers)
+        return albums, reads.versions(conn, table, covers), not exact
 
-    albums, versions = await read_bounded(requested.database, read)
+    albums, versions, is_about = await in_time(requested, read, partial(read, exact=False))
     return [
         ShownAlbum(
             album.id,
@@ -232,6 +246,7 @@ async def _shown_albums(requested: RequestedTable, rights: AlbumRights) -> list[
             urls.page([(ALBUMS.argument, album.name)]),
             urls.album(album.id),
             None if album.cover is None else urls.thumbnail(album.cover, versions.get(album.cover)),
+            is_about,
         )
         for album in albums
     ]
