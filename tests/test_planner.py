@@ -997,6 +997,29 @@ def test_what_is_deleted_of_an_index_does_not_have_a_bounded_search_look_at_all(
         assert not {hit.id for hit in found.hits} & set(best[:30:3])
 
 
+def test_a_filter_is_asked_about_those_alone_that_have_the_least_score(large: Images) -> None:
+    """All that pass it may be millions."""
+    conn, index = large.db.conn, find_index(large.db.conn)
+    references = References(random_vectors(20, seed=5))
+    record_references(large.db, with_references(index, references), references)
+    index_coarsely(large.db, "IVF8,SQ8", 2)
+    asked = set[int]()
+    conn.create_function("is_odd", 1, lambda id: asked.add(id) or id % 2)
+    (vector,) = random_vectors(1, seed=3)
+    index = find_index(conn)
+    query = QueryVector(index, vector, words=(1.0,), pictures=())
+    least = sorted(row @ vector for _, row in large.rows.values())[-100]
+
+    def find(filter: Filter, **options: bool) -> set[int]:
+        some = SearchOptions(min_score=least, **options)
+        (found,) = find_images(conn, index, [query], 200, filter, some)
+        return {hit.id for hit in found.hits}
+
+    every, some = find(Filter("id % 2")), find(Filter("is_odd(id)"), bounded=True)
+    assert len(every) / 4 < len(some) <= len(asked) < 200
+    assert some <= every
+
+
 def test_limits_of_a_bounded_search_leave_films_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
