@@ -997,6 +997,47 @@ def test_what_is_deleted_of_an_index_does_not_have_a_bounded_search_look_at_all(
         assert not {hit.id for hit in found.hits} & set(best[:30:3])
 
 
+def test_a_filter_is_asked_about_those_alone_that_have_the_least_score(large: Images) -> None:
+    """All that pass it may be millions."""
+    conn, index = large.db.conn, find_index(large.db.conn)
+    references = References(random_vectors(20, seed=5))
+    record_references(large.db, with_references(index, references), references)
+    index_coarsely(large.db, "IVF8,SQ8", 2)
+    asked = set[int]()
+    conn.create_function("is_odd", 1, lambda id: asked.add(id) or id % 2)
+    (vector,) = random_vectors(1, seed=3)
+    index = find_index(conn)
+    query = QueryVector(index, vector, words=(1.0,), pictures=())
+    least = sorted(row @ vector for _, row in large.rows.values())[-100]
+
+    def find(filter: Filter, **options: bool) -> set[int]:
+        some = SearchOptions(min_score=least, **options)
+        (found,) = find_images(conn, index, [query], 200, filter, some)
+        return {hit.id for hit in found.hits}
+
+    every, some = find(Filter("id % 2")), find(Filter("is_odd(id)"), bounded=True)
+    assert len(every) / 4 < len(some) <= len(asked) < 200
+    assert some <= every
+
+
+def test_limits_of_a_bounded_search_leave_films_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the scenes of a film, the others tell nothing of how rough the code of one is."""
+    monkeypatch.setattr(bounded, "LARGE", 100)
+    monkeypatch.setattr(bounded, "CHECKED", 20)
+    wanted, far = random_vectors(2, 32, seed=3)
+    films = np.stack([wanted, far]) + 0.1 * random_vectors(600, 32).reshape(300, 2, 32)
+    films /= np.linalg.norm(films, axis=2, keepdims=True)
+    with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
+        add_images(db, list(films))
+        index_coarsely(db, "IVF4,SQ8", 4)
+        with live_snapshot(db.conn, find_index(db.conn)) as live:
+            found = reaching(db.conn, live, wanted, 0.9, bounded=True)
+            assert found.sum() > 580
+            assert (live.of_any_vector(found) == found).all()
+
+
 def test_limits_of_a_bounded_search_leave_only_what_they_leave(large: Images) -> None:
     index = find_index(large.db.conn)
     for vector in random_vectors(5, seed=3):

@@ -155,6 +155,12 @@ async def test_a_facet_that_takes_too_long_is_estimated_and_says_so(
     folder = page.text.partition('aria-label="Folder"')[2].partition("</section>")[0]
     assert re.findall(r"<span>(.*?)</span>", folder) == ["about 300", "about 100"]
     assert "2021: about 200" in page.text
+    # It tells none of these apart, and is not shown.
+    alike = await ask(datasette, f"{PAGE}?taken_at__lt=2021")
+    assert 'aria-label="Folder"' not in alike.text
+    said = re.search("because counting takes too long: (.*?)\\.", alike.text)
+    assert said is not None
+    assert said[1] == "taken_at"
     named = await ask(datasette, f"{PAGE}.json?_facet=folder&taken_at__gte=2021")
     facet = named.json()["facet_results"]["results"]["folder"]
     assert facet["is_sample"]

@@ -65,12 +65,19 @@ def reaching_in_lists(live: LiveIndex, vector: np.ndarray, least: float) -> np.n
     order = np.argsort(rough)
     rough, ids = rough[order], ids[order]
     # The codes in lists are rough: the longer ones of the lowest tell how much.
-    lowest, places = np.unique(ids[:CHECKED], return_index=True)
-    checked = positions_among(first.vector_ids, lowest)
+    lowest = ids[:CHECKED]
+    checked = positions_among(first.vector_ids, np.unique(lowest))
     scores = first.scores_at(checked, vector)
-    of_lists = rough[places[np.searchsorted(lowest, first.vector_ids[checked])]]
-    high = ids[CHECKED:][rough[CHECKED:] >= sure + (of_lists - scores).max(initial=0)]
-    found = [checked[scores >= sure], positions_among(first.vector_ids, np.unique(high))]
+    found = [checked[scores >= sure]]
+    sides = (np.searchsorted(first.vector_ids[checked], lowest, side) for side in ("left", "right"))
+    # Of the scenes of a film, which have one id, the nearest is the one with this code.
+    differences = [
+        np.abs(scores[start:end] - code).min()
+        for code, start, end in zip(rough, *sides, strict=False)
+        if start < end
+    ]
+    high = ids[CHECKED:][rough[CHECKED:] >= sure + max(differences, default=0)]
+    found.append(positions_among(first.vector_ids, np.unique(high)))
     for start, part in list(zip(live.starts(), live.segments, strict=True))[1:]:
         found.append(np.flatnonzero(part.scores(vector) >= sure) + start)
     return np.concatenate(found)

@@ -34,7 +34,7 @@ def reaching(
     if bounded and is_large(live):
         found = np.zeros(len(live), dtype=bool)
         found[reaching_in_lists(live, vector, least)] = True
-        return found
+        return live.of_any_vector(found)
     error = live.error(vector)
     found, unsure = AllScores(live, vector, 1).divided(least - error, least + error)
     for positions, exact in exact_at(conn, live, unsure, vector):

@@ -158,12 +158,16 @@ async def count_facets(
     timed_out: list[str] = []
     estimated: list[str] = []
     for each, too_long in counted:
-        results += [
+        shown = [
             with_choice(_with_local_urls(facet, urls), urls, pairs_of(request))
             for facet in each
             if are_chosen or _tells_apart(facet)
         ]
-        (estimated if each else timed_out).extend(too_long)
+        results += shown
+        if not each:
+            timed_out += too_long
+        elif shown:
+            estimated += too_long
     if are_chosen:
         results.sort(key=lambda facet: (-len(facet["results"]), facet["name"]))
     suggested = _suggested(datasette, request, urls, wanted, columns)
