@@ -104,23 +104,27 @@ class Described:
     schema: frozenset[str]
 
 
+ROUNDING = 1e-5
+"""As a model rounds, with what is in the batch."""
+
 HALF_PRECISION = 1e-3
+"""As an engine has vectors."""
 
 
 class About:
-    """
-    A vector, equal to one that differs by rounding: as a model's do, with what is in the batch, and those of an engine, which
-    has them in half precision.
-    """
+    """A vector, equal to one that differs by rounding."""
 
-    def __init__(self, vector: bytes) -> None:
+    def __init__(self, vector: bytes, rounding: float) -> None:
         self.values = np.frombuffer(vector, "<f4")
+        self.rounding = rounding
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, About)
             and len(self.values) == len(other.values)
-            and np.allclose(self.values, other.values, rtol=0, atol=HALF_PRECISION)
+            and np.allclose(
+                self.values, other.values, rtol=0, atol=max(self.rounding, other.rounding)
+            )
         )
 
     __hash__ = None
@@ -161,7 +165,8 @@ def _described(conn: sqlite3.Connection, table: str) -> Described:
         ):
             if index in models:
                 vector = searches.vector_of(conn, indexes[index], cell)
-                images[path_of[image]]["vectors"][models[index]] = About(vector)
+                rounding = ROUNDING if indexes[index].engine is None else HALF_PRECISION
+                images[path_of[image]]["vectors"][models[index]] = About(vector, rounding)
         for image, webp in conn.execute(f'select image_id, webp from "_{table}_thumbnails"'):
             images[path_of[image]]["thumbnail"] = _digest(webp)
     if f"_{table}_scenes" in tables:
