@@ -15,7 +15,7 @@ from sqlite_utils import Database
 from datasette_image_search import Images
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
-from datasette_image_search.search import approximate, bounded
+from datasette_image_search.search import approximate, bounded, fusion, planner
 from datasette_image_search.search.indexing import index_images
 
 from .kept import lists_of_few
@@ -38,8 +38,13 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, vectors)
+        with db.conn:
+            db.execute("update images set title = 'harbour' where id % 7 = 0")
         if request.param == "lance":
-            with lists_of_few(), mock.patch.object(LanceEngine, "efforts", return_value=[2]):
+            # Servers of other tests name the places that may be read.
+            unserved = mock.patch.object(places, "_served", [])
+            efforts = mock.patch.object(LanceEngine, "efforts", return_value=[2])
+            with unserved, efforts, lists_of_few():
                 index_images(db, "images", engine="lance", type="ivf_rq")
         else:
             with mock.patch.object(approximate, "_efforts", return_value=["nprobe=2"]):
@@ -102,6 +107,20 @@ async def test_what_is_known_is_said_as_it_is(path: Path) -> None:
     ).json()
     assert (none["count"], none["count_truncated"]) == (0, True)
     assert none["description"].startswith("0 images where id != 400 match")
+
+
+async def test_pages_by_likeness_and_text_show_each_image_once(path: Path) -> None:
+    datasette = served(path)
+    with mock.patch.object(fusion, "DEPTH", 60), mock.patch.multiple(planner, FIRST=16, WIDEST=60):
+        for limit in ("", "&_matches_only=1"):
+            url, shown = f"{PAGE}.json?q=%231+%2B+text:harbour{limit}&_size=23", []
+            while url:
+                answer = (await ask(datasette, url)).json()
+                shown += [hit["id"] for hit in answer["hits"]]
+                url = (answer["next_url"] or "").removeprefix("http://localhost")
+            assert len(shown) == len(set(shown))
+            assert set(range(7, 601, 7)) <= set(shown)
+            assert (len(shown) == 600) == (not limit)
 
 
 async def test_python_is_answered_as_before(path: Path) -> None:

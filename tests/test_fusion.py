@@ -10,7 +10,7 @@ import pytest
 from datasette_image_search.api import Images
 from datasette_image_search.embedders.protocol import EmbedderError, TextNotUnderstood
 from datasette_image_search.search import fusion
-from datasette_image_search.search.fusion import merged
+from datasette_image_search.search.fusion import matches_first, merged
 from datasette_image_search.search.queries import QueryWithFiles
 from datasette_image_search.search.query import QueryError
 from datasette_image_search.store import text_search
@@ -221,6 +221,18 @@ def test_what_by_may_be(images: Images):
 def test_merging_by_reciprocal_rank():
     texts = [TextHit("d", 1), TextHit("b", 2), TextHit("x", 2)]
     assert merged(["a", "b", "c", "d"], texts) == ["b", "d", "a", "x", "c"]
+
+
+def test_a_match_that_comes_late_changes_no_page_before(monkeypatch: pytest.MonkeyPatch):
+    """A bounded search looks further for a deeper page, and may find one there."""
+    monkeypatch.setattr(fusion, "DEPTH", 3)
+    closest, alike = ["a", "b", "c", "d", "e", "f"], [True, True, False, False, True, False]
+    longest = matches_first(merged(closest, [TextHit("x", 1)]), closest, alike, {"x"})
+    assert longest == ["a", "x", "b", "c", "d", "e", "f"]
+    for end in (3, 4, 5):
+        known = closest[:end]
+        page = matches_first(merged(known, [TextHit("x", 1)]), known, alike[:end], {"x"})
+        assert page == longest[: end + 1]
 
 
 def test_after_the_depth_likeness_goes_on(monkeypatch: pytest.MonkeyPatch):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -409,15 +409,13 @@ class Search:
         ids = merged(closest, all_texts, by_likeness)
         by_text = set(telling) if found.knows_matches else set()
         if found.knows_matches:
-            matches = [
-                id
-                for id in ids
-                if id in by_text or (id in known and is_relevant(known[id].relevance))
-            ]
-            shown = set(matches)
-            ids = (
-                matches if matches_only else [*matches, *(id for id in closest if id not in shown)]
-            )
+            alike = [is_relevant(hit.relevance) for hit in found.hits]
+            ids = matches_first(ids, closest, alike, by_text)
+            if matches_only:
+                matches = by_text.union(
+                    id for id, is_match in zip(closest, alike, strict=True) if is_match
+                )
+                ids = [id for id in ids if id in matches]
         elif matches_only:
             warnings += (UNKNOWN,)
         ids = ids[self.options.offset : end]
@@ -452,6 +450,17 @@ def _keys(ids: IdSet) -> list[Key]:
 
 def _as_filter(some: Filter | IdSet | None, index: Index) -> Filter | None:
     return some.as_filter(index.table) if isinstance(some, IdSet) else some
+
+
+def matches_first(
+    ids: Sequence[Key], closest: Sequence[Key], alike: Sequence[bool], by_text: Set[Key]
+) -> list[Key]:
+    """
+    Of the merged ids the matches, by text or `alike`, a bool for each of the closest, and then the others of these. A
+    bounded search may find matches behind the first that is none. These stay there: how far it looks changes no page before.
+    """
+    first = set(closest[: (*alike, False).index(False)]) | by_text
+    return [*(id for id in ids if id in first), *(id for id in closest if id not in first)]
 
 
 def merged(
