@@ -57,7 +57,10 @@ def keep_apps() -> None:
 
 @contextmanager
 def closed_in_the_end() -> Iterator[None]:
-    """All Datasettes that are made in the context: their threads and connections would stay until the process ends."""
+    """
+    All Datasettes that are made in the context: their threads and connections would stay until the process ends. Those of one
+    that asks something still are left to it.
+    """
     made: list[Datasette] = []
     make = Datasette.__init__
 
@@ -71,10 +74,20 @@ def closed_in_the_end() -> Iterator[None]:
     finally:
         Datasette.__init__ = make
         for datasette in made:
-            if datasette.executor is not None:
-                datasette.executor.shutdown(wait=False)
-            for database in datasette.databases.values():
-                database.close()
+            if _is_idle(datasette):
+                for database in datasette.databases.values():
+                    database.close()
+
+
+def _is_idle(datasette: Datasette) -> bool:
+    """Whether its threads have ended, which takes them no time if they have nothing to do."""
+    if datasette.executor is None:
+        return True
+    datasette.executor.shutdown(wait=False)
+    threads = list(datasette.executor._threads)
+    for thread in threads:
+        thread.join(0.1)
+    return not any(thread.is_alive() for thread in threads)
 
 
 if __name__ == "__main__":

@@ -439,7 +439,7 @@ EMBED = [
     ({"workers": -1}, "workers is -1; it must be a whole number, at least 1"),
     ({"copies": "yes"}, "copies is 'yes'; it must be True or False"),
     ({"follow_symlinks": 1}, "follow_symlinks is 1; it must be True or False"),
-    ({"precision": "int8"}, "precision is 'int8'; it must be one of float32, float16, bfloat16"),
+    ({"precision": "int4"}, "precision is 'int4'; it must be one of float32, float16, bfloat16"),
     ({"model": 1}, "model is 1; it must be a text"),
     ({"weights": 1}, "1 is not a path; give a text or a Path"),
     ({"exclude": [1]}, "one of the exclude is 1; it must be str"),

@@ -7,19 +7,21 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import Images
 from datasette_image_search.albums import Albums
+from datasette_image_search.search.hits import Count
 from datasette_image_search.store import Filter, sampling
 from datasette_image_search.store.albums import read_albums
 from datasette_image_search.store.positions import Box, Cell, cells
 from datasette_image_search.store.sampling import Sample, sample_of
 from datasette_image_search.store.tables import ImageTable
 from datasette_image_search.web.facets import counting
-from datasette_image_search.web.pages import geographic_map
+from datasette_image_search.web.pages import geographic_map, image_page
 
 from .random_tables import add_images, random_vectors
 from .serving import ask, datasette_of
@@ -167,6 +169,23 @@ async def test_a_facet_that_takes_too_long_is_estimated_and_says_so(
     assert {value["value"]: value["count"] for value in facet["results"]} == {"a": 100, "b": 100}
     few = await ask(datasette, f"{PAGE}?_facet=folder&id__lt=4")
     assert "Not counted yet: folder" in few.text
+
+
+@pytest.mark.parametrize(
+    ("count", "position", "limit", "said"),
+    [
+        (Count(400), 3, None, "3 of 400"),
+        (Count(400, "about"), 3, None, "3 of about 400"),
+        (Count(400, "about"), 412, None, "412 of about 412"),
+        (Count(400, "at least"), 3, 100, "3 of 100"),
+        (Count(40), 3, 100, "3 of 40"),
+    ],
+)
+def test_the_place_of_an_image_is_among_as_many_as_are_known(
+    count: Count, position: int, limit: int | None, said: str
+) -> None:
+    wanted = mock.Mock(is_limited=False, end=limit)
+    assert image_page._place_in_words(wanted, position, count) == said
 
 
 @pytest.mark.asyncio

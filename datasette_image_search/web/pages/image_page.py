@@ -134,8 +134,10 @@ def _place_in_words(wanted: SearchRequest, position: int, count: Count) -> str:
     # What the query leaves out is counted too.
     if count.number is None or wanted.is_limited:
         return f"number {position:,}"
-    number = count.number if wanted.end is None else min(count.number, wanted.end)
-    return f"{position:,} of {'' if count.is_exact else f'{count.extent} '}{number:,}"
+    if wanted.end is not None and wanted.end <= count.number:
+        return f"{position:,} of {wanted.end:,}"
+    known = count.but_not_below(position)
+    return f"{position:,} of {'' if known.is_exact else f'{known.extent} '}{known.number:,}"
 
 
 async def _beside_by_date(requested: RequestedTable, image_id: Key) -> _Neighbours:
