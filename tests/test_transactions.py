@@ -13,6 +13,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search.store import transaction
+from datasette_image_search.store.transactions import upsert_rows
 
 PATIENCE = "pragma busy_timeout = 30000"
 
@@ -107,3 +108,16 @@ def test_nothing_is_noted_of_what_failed(db: Database):
     with pytest.raises(ZeroDivisionError):
         note_and(db, lambda: 1 / 0, committed=pytest.fail)
     assert db["notes"].count == 0
+
+
+def test_rows_are_new_or_in_place_of_others_by_one_statement():
+    """Anything else that fails on the way, and is passed over, would end the transaction unseen."""
+    with closing(Database(memory=True)) as db:
+        db["t"].insert({"a b": 1, "x": "old", "y": "stays"}, pk="a b")
+        said = []
+        db.conn.set_trace_callback(said.append)
+        upsert_rows(db, "t", [{"a b": 1, "x": "new"}, {"a b": 2, "x": None}], ["a b"])
+        upsert_rows(db, "t", [], ["a b"])
+        db.conn.set_trace_callback(None)
+        assert {each.partition(" ")[0].upper() for each in said} <= {"BEGIN", "INSERT"}
+        assert db.execute("select * from t").fetchall() == [(1, "new", "stays"), (2, None, None)]

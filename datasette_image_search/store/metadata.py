@@ -14,7 +14,7 @@ from .image_record import ReadMetadata
 from .schema import ensure_keywords
 from .side_schema import ADDED_COLUMNS
 from .tables import ImageTable, Key, column_names, folded, table_exists
-from .transactions import transaction
+from .transactions import transaction, upsert_rows
 from .triggers import has_keywords
 from .written_texts import texts_written_once
 
@@ -60,10 +60,8 @@ def write_beside(db: Database, table: ImageTable, beside: Mapping[Key, str | Non
         "delete from {beside} where image_id = ?".format(**table.quoted()),
         [(key,) for key, files in beside.items() if files == ""],
     )
-    db.table(table.beside).upsert_all(
-        ({"image_id": key, "files": files} for key, files in beside.items() if files != ""),
-        pk="image_id",
-    )
+    rows = ({"image_id": key, "files": files} for key, files in beside.items() if files != "")
+    upsert_rows(db, table.beside, rows, ["image_id"])
 
 
 def copy_keywords(db: Database, table: ImageTable, sources: Mapping[Key, Key]) -> None:

@@ -6,11 +6,12 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sqlite_utils import Database
+from sqlite_utils.db import quote_identifier
 
 WAIT_MILLISECONDS = 100
 """SQLite waits for other programs within one call, in which Python notices no Ctrl-C: so for no longer at
@@ -104,3 +105,24 @@ def _uninterrupted() -> Iterator[None]:
 def insert_row(db: Database, table: str, row: dict[str, Any]) -> Any:
     """The primary key that a new row got."""
     return db.table(table).insert(row).last_pk
+
+
+def upsert_rows(
+    db: Database, table: str, rows: Iterable[Mapping[str, Any]], key: Sequence[str]
+) -> None:
+    """
+    Rows of the same columns, new or in place of those columns of the rows with the same `key`. sqlite-utils would try first whether
+    SQLite can do it; if the disk fails then, in the middle of a transaction, it goes on without that.
+    """
+    cells = list(rows)
+    if not cells:
+        return
+    names = {name: quote_identifier(name) for name in cells[0]}
+    changes = ", ".join(
+        f"{each} = excluded.{each}" for name, each in names.items() if name not in key
+    )
+    db.conn.executemany(
+        f"insert into {quote_identifier(table)} ({', '.join(names.values())}) "
+        f"values ({', '.join('?' * len(names))}) on conflict ({', '.join(names[each] for each in key)}) do update set {changes}",
+        [tuple(row.values()) for row in cells],
+    )

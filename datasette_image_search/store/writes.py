@@ -29,7 +29,7 @@ from .tables import (
     ReusedImage,
     vector_to_blob,
 )
-from .transactions import insert_row, transaction
+from .transactions import insert_row, transaction, upsert_rows
 from .triggers import has_tags
 
 
@@ -68,7 +68,7 @@ def write_batch(
             db, table, [(key, each.content.sha256, each.thumbnail) for key, each in written]
         )
         _write_scenes(db, table, [(key, each.content.sha256, each.scenes) for key, each in written])
-        db.table(table.failures).upsert_all(map(asdict, failures), pk=("root_id", "path"))
+        upsert_rows(db, table.failures, map(asdict, failures), ["root_id", "path"])
 
 
 def _imported_vectors(
@@ -149,7 +149,7 @@ def _write_images(
         write_keywords(db, table, keywords)
         write_beside(db, table, beside)
     if sources:
-        db.table(table.sources).upsert_all(sources, pk="image_id")
+        upsert_rows(db, table.sources, sources, ["image_id"])
         # Those of other models are of the picture that was there before.
         db.conn.executemany(
             "delete from {vectors} where image_id = :image_id and sha256 is not :sha256 and index_id in ({alike})".format(
@@ -211,14 +211,12 @@ def _write_thumbnails(
     db: Database, table: ImageTable, thumbnails: Iterable[tuple[Key, str, bytes | None]]
 ) -> None:
     """Image, sha256 and thumbnail; an image without keeps what it has."""
-    db.table(table.thumbnails).upsert_all(
-        (
-            {"image_id": key, "sha256": sha256, "webp": thumbnail}
-            for key, sha256, thumbnail in thumbnails
-            if thumbnail is not None
-        ),
-        pk="image_id",
+    rows = (
+        {"image_id": key, "sha256": sha256, "webp": thumbnail}
+        for key, sha256, thumbnail in thumbnails
+        if thumbnail is not None
     )
+    upsert_rows(db, table.thumbnails, rows, ["image_id"])
 
 
 def _write_scenes(
