@@ -198,19 +198,20 @@ async def test_a_database_of_other_things_is_left_alone(
 def test_nobody_waits_for_it_in_the_end(database: Path):
     """Datasette ends while the model is loaded, and says nothing of it."""
     code = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from datasette.app import Datasette
-from datasette.utils import StartupError
 from datasette_image_search.embedders import registry
 
 def load_for_ever(request):
-    print("loading", flush=True)
+    # At once: print() writes the end of a line by itself, and another thread what comes before it.
+    os.write(1, b"loading\\n")
     time.sleep(600)
 
 registry._open_clip = load_for_ever
 datasette = Datasette([sys.argv[1]], **{sys.argv[2]: {"plugins": {"datasette-image-search": {
     "weights": {"tiny-test/warm": sys.argv[1]}}}}})
-print((asyncio.run(datasette.client.get("/photos.json")).status_code), flush=True)
+status = asyncio.run(datasette.client.get("/photos.json")).status_code
+os.write(1, f"{status}\\n".encode())
 while "image-search-warm-up" not in [t.name for t in __import__("threading").enumerate()]:
     time.sleep(0.01)
 time.sleep(1)

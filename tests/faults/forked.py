@@ -86,6 +86,8 @@ class Forker:
     def _start(self, kind: str, what: object, held: bool, limit: int | None) -> Running:
         self._number += 1
         place = Path(self._folder.name, str(self._number))
+        # The process may be killed before it says anything.
+        place.touch()
         if held:
             os.mkfifo(place.with_suffix(".go"))
         self._ask(("start", kind, what, place, held, limit))
