@@ -49,15 +49,15 @@ SLOW = """
     browser faults security test_album_pages test_api test_changed_tables test_cli
     test_cli_duplicates test_cli_embed test_cli_import test_cli_index test_cli_locate
     test_cli_models test_cli_progress test_cli_read test_cli_waiting test_cluster
-    test_cluster_worker test_database_files test_decode test_decoding_process test_demo
-    test_duplicates_page test_eight_bits test_engines test_examples test_facets
-    test_film_pages test_films test_held_vectors test_image_page test_indexing test_lineage
-    test_live test_migrations test_offline test_open_clip test_own_images test_packaging
-    test_permissions test_pictures test_planner test_private test_projection test_readme
-    test_recipes test_recognition test_recorded_clip test_reuse test_s3 test_search_page
-    test_side_tables test_sql_errors test_starting test_table_page test_tags
-    test_text_tokens test_text_towers test_things test_timm test_torch_runtime test_uploads
-    test_views
+    test_cluster_address test_cluster_worker test_database_files test_decode
+    test_decoding_process test_demo test_duplicates_page test_eight_bits test_engines
+    test_examples test_facets test_film_pages test_films test_held_vectors test_image_page
+    test_indexing test_lineage test_live test_migrations test_offline test_open_clip
+    test_own_images test_packaging test_permissions test_pictures test_planner test_private
+    test_projection test_readme test_recipes test_recognition test_recorded_clip test_reuse
+    test_s3 test_search_page test_side_tables test_sql_errors test_starting test_table_page
+    test_tags test_text_tokens test_text_towers test_things test_timm test_torch_runtime
+    test_uploads test_views
 """
 """Folders and modules with browsers, models, servers, processes, or much chance: not for --fast."""
 
