@@ -24,7 +24,7 @@ EXTRAS = {
     "parquet": ["pyarrow>=20"],
     "places": ["reverse_geocode>=1.6.6", "scipy>=1.13"],
     "raw": ["rawpy>=0.25"],
-    "ray": ["grpcio>=1.70", "ray[client]>=2.60"],
+    "ray": ["grpcio>=1.71.2", "ray[client]>=2.60"],
     # fsspec reads web servers through aiohttp, whose requests for visitors we guard.
     "remote": ["aiohttp>=3.14", "fsspec>=2026.9"],
     "serve": SERVE,
