@@ -95,7 +95,7 @@ setup(
         "sqlite-utils>=4.2",
         "faiss-cpu>=1.12",
         "torch>=2.12",
-        "open-clip-torch>=3.0",
+        "open-clip-torch>=3.2",
         "timm>=1.0.24",
         "huggingface-hub>=0.30",
         "pillow>=12",

@@ -15,9 +15,11 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image, ImageCms, PngImagePlugin, features
 from PIL.ExifTags import IFD, Base
 
@@ -51,6 +53,11 @@ from .tiny_dng import tiny_dng
 
 SETTINGS = DecodeSettings(preprocess=np.asarray, image_size=32)
 """The model input is the picture itself, so that tests see what an embedder gets."""
+
+SINCE_13 = pytest.mark.skipif(
+    Version(PIL.__version__) < Version("13"),
+    reason="before version 13, Pillow does not read its own TIFF of YCbCr, and has no limit for WebP",
+)
 
 CORNERS = {"red": (0, 0), "lime": (1, 0), "blue": (0, 1), "white": (1, 1)}
 
@@ -259,7 +266,7 @@ def test_the_hash_is_that_of_the_bytes(tmp_path: Path):
         ("CMYK", (0, 0, 0, 0), "JPEG", 255),
         ("CMYK", (0, 0, 0, 127), "JPEG", 128),
         ("CMYK", (0, 0, 0, 127), "TIFF", 128),
-        ("YCbCr", (128, 128, 128), "TIFF", 128),
+        pytest.param("YCbCr", (128, 128, 128), "TIFF", 128, marks=SINCE_13),
         ("I;16", 32_768, "PNG", 128),
         ("I;16", 65_535, "PNG", 255),
         ("I;16", 0, "PNG", 0),
@@ -869,6 +876,7 @@ def test_others_in_the_process_keep_their_guard(tmp_path: Path):
     assert (done.stdout, done.stderr) == ("guarded\n", "")
 
 
+@SINCE_13
 def test_a_webp_above_the_limit_of_pillow_is_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(TooLarge, match="more pixels than can be read in its format"):
