@@ -27,7 +27,7 @@ def lines_of(path: str, seconds: Sequence[float]) -> list[str]:
 
 def films_among(lines: Sequence[str], is_path: Callable[[str], bool]) -> dict[int, Film]:
     """The films by the position of their first line. A line that `is_path` as a whole is none of a scene."""
-    films: dict[int, Film] = {}
+    films: dict[int, tuple[str, list[float]]] = {}
     first, path = 0, None
     for at, line in enumerate(lines):
         found = _SCENE.fullmatch(line) if "#t=" in line else None
@@ -36,6 +36,6 @@ def films_among(lines: Sequence[str], is_path: Callable[[str], bool]) -> dict[in
             continue
         if found[1] != path:
             first, path = at, found[1]
-            films[first] = Film(path, ())
-        films[first] = Film(found[1], (*films[first].seconds, float(found[2])))
-    return films
+            films[first] = path, []
+        films[first][1].append(float(found[2]))
+    return {at: Film(path, tuple(seconds)) for at, (path, seconds) in films.items()}

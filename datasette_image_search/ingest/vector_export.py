@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,9 +23,6 @@ from ..store.tables import StoredVectors
 from ..store.vectors import count_vectors, scene_times, vector_batches
 from .report import Progress
 from .scene_lines import lines_of
-
-HEADER = 128
-"""Bytes that the header of the file has, however many vectors it turns out to have."""
 
 
 class ExportError(ImageSearchError):
@@ -76,7 +74,7 @@ def export_vectors(
     with temporary_beside(paths, like) as lines_file, temporary_beside(file, like) as array_file:
         with lines_file.open("wb") as lines, array_file.open("wb") as array, store.snapshot(conn):
             total = count_vectors(conn, index)
-            array.write(_header(0, index.dimensions))
+            _write_header(array, 0, index.dimensions)
             for batch in _batches(conn, index):
                 array.write(batch.vectors.astype("<f4").tobytes())
                 lines.write("".join(f"{line}\n" for line in batch.lines).encode())
@@ -87,7 +85,7 @@ def export_vectors(
             if not images:
                 raise ExportError(f"{index.image_table!r} has no vectors to export")
             array.seek(0)
-            array.write(_header(vectors, index.dimensions))
+            _write_header(array, vectors, index.dimensions)
             for each in (lines, array):
                 sync(each)
         # Whoever is killed in between leaves vectors without paths, never with those of others.
@@ -117,11 +115,10 @@ def _check_names(file: Path, paths: Path) -> None:
             )
 
 
-def _header(n: int, dimensions: int) -> bytes:
-    """Of the format of NumPy, version 1.0: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"""
-    shape = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {dimensions}), }}"
-    size = HEADER - 10
-    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{shape:<{size - 1}}\n".encode()
+def _write_header(array: BinaryIO, n: int, dimensions: int) -> None:
+    """NumPy leaves room for an n of any length, so that the header can be written again when that is known."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n, dimensions)}
+    np.lib.format.write_array_header_1_0(array, header)
 
 
 def _batches(conn: sqlite3.Connection, index: Index) -> Iterator[_Named]:
