@@ -140,8 +140,13 @@ def written(encoder: Encoder, blocks: Blocks) -> Iterator[np.ndarray]:
     yield np.concatenate(sums)
 
 
-def reported_twice(blocks: Blocks, count: int, report: Report) -> Blocks:
-    """The same blocks, of so many vectors, which are read once for encoder_for() and once for written()."""
+def encoded(
+    blocks: Blocks, count: int, dimensions: int, report: Report
+) -> tuple[Encoder, Iterator[np.ndarray]] | None:
+    """
+    What encodes these vectors, as encoder_for() has it, and the parts of a file of them, as written() has them. Of the
+    `blocks`, which are read for each of the two, it is told how far they are.
+    """
     done = 0
 
     def reported() -> Iterator[np.ndarray]:
@@ -152,7 +157,8 @@ def reported_twice(blocks: Blocks, count: int, report: Report) -> Blocks:
             done += len(block)
         report("Encoding", done // 2, count)
 
-    return reported
+    encoder = encoder_for(reported, count, dimensions)
+    return None if encoder is None else (encoder, written(encoder, reported))
 
 
 def read_byte_codes(

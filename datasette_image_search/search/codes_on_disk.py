@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 
 from ..progress import Report
-from .byte_codes import Blocks, ByteCodes, encoder_for, read_byte_codes, reported_twice, written
+from .byte_codes import Blocks, ByteCodes, encoded, read_byte_codes
 from .faiss_files import flat_prefix, read_flat
 from .scanning import rows_of
 
@@ -50,12 +50,12 @@ def byte_codes_on_disk(
     folder: Path, blocks: Blocks, count: int, dimensions: int, report: Report
 ) -> ByteCodes | None:
     """Those of so many vectors, in such a file; None if they are not worth it. Raises OSError if there is no room."""
-    blocks = reported_twice(blocks, count, report)
-    encoder = encoder_for(blocks, count, dimensions)
-    if encoder is None:
+    codes = encoded(blocks, count, dimensions, report)
+    if codes is None:
         return None
+    encoder, parts = codes
     with tempfile.TemporaryFile(dir=folder) as file:
-        for part in written(encoder, blocks):
+        for part in parts:
             file.write(np.ascontiguousarray(part).data)
         file.flush()
         memory = np.memmap(file, np.uint8, "r")

@@ -47,7 +47,7 @@ from ..store import Index
 from ..store.code_dimensions import ALIGNMENT, code_dimensions
 from ..store.tables import Rows
 from .approximate import MOST_ZEROS, Approximate
-from .byte_codes import ByteCodes, encoder_for, read_byte_codes, reported_twice, written
+from .byte_codes import ByteCodes, encoded, read_byte_codes
 from .codes import Codes
 from .faiss_files import NotOurs, flat_prefix, read_approximate, read_flat
 from .held import Held
@@ -393,11 +393,11 @@ def _write(file: BinaryIO, index: Index, made: Made, report: Report) -> None:
         if isinstance(made, Codes):
             writer.write(flat_prefix(made.faiss_index.d, len(made)))
             writer.write(made.as_bytes())
-            blocks = reported_twice(made.blocks, len(made), report)
-            encoder = encoder_for(blocks, len(made), made.faiss_index.d)
-            if encoder is not None:
+            codes = encoded(made.blocks, len(made), made.faiss_index.d, report)
+            if codes is not None:
+                encoder, parts = codes
                 bytes_at = writer.aligned()
-                for part in written(encoder, blocks):
+                for part in parts:
                     writer.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
         arrays += [] if made.image_ids is None else [made.image_ids]
         rows = made.rows
