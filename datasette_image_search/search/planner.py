@@ -22,13 +22,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import numpy as np
 
-from .. import store
 from ..checked import check_flag, check_whole
 from ..store import Filter, Index, filters
 from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
@@ -37,7 +35,7 @@ from .all_scores import AllScores
 from .bounded import is_large, proposed
 from .exact import EXACT_CHUNK, exact_scores
 from .hits import Found, Hit, Step, best_first
-from .live import LiveIndex, as_seen_by, live_index
+from .live import LiveIndex
 
 FIRST = 128
 """Candidates of the first step."""
@@ -59,9 +57,6 @@ LISTED = 150_000
 
 SELECTED = 1 / 20
 """The share up to which FAISS is quicker with a selector than numpy with all scores."""
-
-SNAPSHOTS = 3
-"""The number of times that a search starts again because another program wrote meanwhile."""
 
 
 def search_live(
@@ -96,25 +91,6 @@ def search_live(
         in_order = tuple(hits if bounded else sorted(hits, key=best_first))
         found.append(Found(in_order, tuple(steps), extent="all" if is_whole else "at least"))
     return found
-
-
-@contextmanager
-def live_snapshot(conn: sqlite3.Connection, index: Index) -> Iterator[LiveIndex]:
-    """
-    The live index, while the database stays in the state that it is of: filter, vectors and scores
-    are read one after the other. A statement or a transaction that began before, or that has written
-    itself, sees another state for as long as it lasts; then the index is made to fit that.
-    """
-    for _ in range(SNAPSHOTS):
-        live = live_index(conn, index)
-        with store.snapshot(conn):
-            index = store.find_index(conn, index.image_table, index.model)
-            if index == live.index:
-                yield live
-                return
-    with store.snapshot(conn):
-        index = store.find_index(conn, index.image_table, index.model)
-        yield as_seen_by(conn, live, index)
 
 
 @dataclass
