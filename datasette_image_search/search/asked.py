@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet, passing, passing_images
+from ..store.filters import IdSet, passing
 from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
@@ -100,15 +100,6 @@ def find_images(
                 reaching(conn, live, each.vector, options.min_score, bounded=options.bounded)
                 for each in asked
             ]
-            if (
-                options.bounded
-                and isinstance(filter, Filter)
-                and live.has_image_ids
-                and is_large(live)
-            ):
-                # Those that pass the filter may be millions.
-                reached = live.image_ids(np.flatnonzero(np.any(among, axis=0)))
-                filter = IdSet(passing_images(conn, index, np.unique(reached), filter))
         all_found = planner.search_live(
             conn,
             live,
