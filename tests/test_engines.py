@@ -607,6 +607,43 @@ def test_random_writes_are_found_as_brute_force_finds_them(
         assert np.mean(shares) > np.mean(stated) - 0.1
 
 
+WIDE = random_vectors(6000, 8)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> LanceEngine:
+    """WIDE in two fragments by their numbers, without every seventh."""
+    engine = LanceEngine(EngineRequest(str(tmp_path_factory.mktemp("wide") / "lance"), 8))
+    engine.clear()
+    for numbers in np.split(np.arange(len(WIDE)), 2):
+        engine.add(numbers, WIDE[numbers])
+    engine.remove(np.arange(0, len(WIDE), 7))
+    return engine
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param(np.arange(0, 6000, 40), id="few"),
+        pytest.param(np.r_[500:1500, 2700:3500, 5990:6010], id="together"),
+        pytest.param(np.arange(0, 6000, 3), id="scattered"),
+        pytest.param(None, id="all"),
+    ],
+)
+def test_however_ids_lie_exactly_their_vectors_are_read(wide: LanceEngine, ids: np.ndarray | None):
+    asked = np.arange(6000) if ids is None else ids
+    held = asked[(asked % 7 > 0) & (asked < 6000)]
+    stored = WIDE[held].astype(np.float16).astype(np.float32)
+    for vector in random_vectors(2, 8, seed=1):
+        scores = np.full(len(asked), -np.inf, np.float32)
+        scores[np.searchsorted(asked, held)] = stored @ vector
+        best = held[np.argsort(-stored @ vector)[:20]]
+
+        assert wide.nearest(vector[None], 20, ids)[1][0].tolist() == best.tolist()
+        assert wide.scores(asked, vector) == pytest.approx(scores, abs=1e-5)
+    assert (wide.vectors(asked)[np.searchsorted(asked, held)] == stored).all()
+
+
 def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):
     reads = []
     real = LanceEngine.nearest
