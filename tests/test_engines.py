@@ -30,19 +30,20 @@ from datasette_image_search.engines.protocol import EngineError, EngineRequest
 from datasette_image_search.search import (
     bounded,
     feeding,
+    freshness,
     held,
     held_files,
     lost_engines,
     planner,
 )
-from datasette_image_search.search import live as live_module
 from datasette_image_search.search.evaluation import evaluate_index
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.hits import best_first
 from datasette_image_search.search.indexing import (
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.lost_engines import EngineLost
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
@@ -80,7 +81,7 @@ def make_database(path: Path, vectors: np.ndarray = VECTORS, **options: str) -> 
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, vectors)
         index_images(db, "images", engine="lance", **options)
-    live_module._open.clear()
+    freshness._open.clear()
 
 
 def dataset_of(path: Path) -> Path:
@@ -235,7 +236,7 @@ def test_only_the_list_of_the_vectors_is_made_again_if_that_alone_is_lost(path: 
     remove_the_sidecar(path)
     with closing(sqlite3.connect(path)) as conn:
         assert live(conn).segments[0].engine_name == "lance"
-        live_module._open.clear()
+        freshness._open.clear()
         assert live(conn).from_sidecar
 
 
@@ -791,7 +792,7 @@ def test_what_no_engine_can_do_is_a_sentence(
 
 
 def begin_anew() -> None:
-    live_module._open.clear()
+    freshness._open.clear()
     lost_engines._failures.clear()
 
 
@@ -1030,7 +1031,7 @@ def test_a_command_puts_the_vectors_in_s3_and_keeps_them_up_to_date(
         found = command("search-images", database, "images", "red", "-k", "1", "--json")
         assert json.loads(found.output)[0]["path"] == "red.jpg"
         s3fs.S3FileSystem().rm("bucket", recursive=True)
-        live_module._open.clear()
+        freshness._open.clear()
         with closing(sqlite3.connect(database)) as conn:
             assert "what lance holds is missing" in status(conn)["problem"]
 
