@@ -30,11 +30,16 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
-from datasette_image_search.web.pages import search_page
 
 from .documents import draw_demo
 from .faults.forked import Forker
-from .only_ours import closed_in_the_end, forget_other_plugins, keep_apps, keep_metadata
+from .only_ours import (
+    closed_in_the_end,
+    forget_other_plugins,
+    keep_apps,
+    keep_metadata,
+    wait_for_models,
+)
 from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
@@ -134,6 +139,7 @@ def pytest_configure() -> None:
     forget_other_plugins()
     keep_apps()
     keep_metadata()
+    wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # UMAP compiles for 20 seconds, and places the few points of a test in some without.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
@@ -172,12 +178,6 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_picture(place / "pictures" / f"{colour}.jpg", colour)
     embed_into(place / "photos.db", "images", place / "pictures")
     return place
-
-
-@pytest.fixture(autouse=True)
-def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the smallest model may take longer to load than a person waits for a page."""
-    monkeypatch.setattr(search_page, "PATIENCE", 60)
 
 
 @pytest.fixture(autouse=True)
