@@ -51,8 +51,8 @@ SLOW = """
     test_cli_models test_cli_progress test_cli_read test_cli_waiting test_cluster
     test_cluster_address test_cluster_worker test_database_files test_decode
     test_decoding_process test_demo test_duplicates_page test_eight_bits test_engines
-    test_examples test_facets test_film_pages test_films test_held_vectors test_image_page
-    test_indexing test_lineage test_live test_migrations test_offline test_open_clip
+    test_examples test_facets test_film_pages test_films test_freshness test_held_vectors
+    test_image_page test_indexing test_lineage test_migrations test_offline test_open_clip
     test_own_images test_packaging test_permissions test_pictures test_planner test_private
     test_projection test_readme test_recipes test_recognition test_recorded_clip test_reuse
     test_s3 test_search_page test_side_tables test_sql_errors test_starting test_table_page

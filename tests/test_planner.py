@@ -31,10 +31,10 @@ from datasette_image_search.search.asked import (
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.correction import ranking_vectors
 from datasette_image_search.search.exact import reaching
+from datasette_image_search.search.freshness import live_snapshot
 from datasette_image_search.search.hits import Found, Hit, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import LiveIndex
-from datasette_image_search.search.planner import live_snapshot
 from datasette_image_search.search.query import QueryVector
 from datasette_image_search.search.sidecar import approximate_path, sidecar_path, sidecar_paths
 from datasette_image_search.store import Filter, FilterError, find_index
