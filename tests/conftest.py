@@ -122,6 +122,8 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
     finally:
         gc.freeze()
+        # What a test leaves goes with the next ones: seven hundred new objects are too few to look for it.
+        gc.set_threshold(10_000)
         gc.enable()
 
 

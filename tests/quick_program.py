@@ -7,6 +7,7 @@ was forked.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -76,6 +77,8 @@ def serve(path: str) -> None:
     import uvicorn.protocols.http.auto  # noqa: F401
 
     import_commands()
+    # Else each command looks through all of it for garbage, and so copies it.
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
