@@ -258,7 +258,7 @@ def _widen(plan: _Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[H
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
     # An engine must be asked each time.
-    scores = AllScores(live, vector, n) if live.ranks_all else None
+    scores = AllScores(live, vector) if live.ranks_all else None
     asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
@@ -364,7 +364,7 @@ def _enumerate(
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
     if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
-        scores = AllScores(live, vector, n)
+        scores = AllScores(live, vector)
     while True:
         if scores is not None:
             found, positions = scores.best(n, listed)
