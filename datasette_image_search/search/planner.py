@@ -311,10 +311,10 @@ def _in_lists(plan: _Plan, vector: np.ndarray, steps: list[Step]) -> list[Hit]:
 
 
 def _is_hopeful(plan: _Plan, passed: int, looked_at: int) -> bool:
-    """Whether enough would pass within the widest ranking, if as many passed as did so far."""
+    """Whether enough would pass within the widest ranking, if as many passed as did so far, or one: none may be chance."""
     if plan.filter is None:
         return True
-    return passed * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
+    return max(1, passed) * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
 
 
 def _wider(plan: _Plan, passed: int, looked_at: int) -> int:
