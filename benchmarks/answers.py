@@ -23,8 +23,8 @@ from tabulate import tabulate
 
 from datasette_image_search import Images
 from datasette_image_search.search.correction import ranking_vectors
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.hits import LINE
-from datasette_image_search.search.live import live_index
 from datasette_image_search.search.query import QueryVector
 from datasette_image_search.search.relevance import relevance_of
 from datasette_image_search.store import Index

@@ -23,9 +23,10 @@ from collection import text_vectors
 from tabulate import tabulate
 
 from datasette_image_search.search import bounded
+from datasette_image_search.search.freshness import live_snapshot
 from datasette_image_search.search.hits import Hit
 from datasette_image_search.search.live import LiveIndex
-from datasette_image_search.search.planner import live_snapshot, search_live
+from datasette_image_search.search.planner import search_live
 from datasette_image_search.store import Filter, find_index
 
 PAGE = 60

@@ -25,6 +25,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasette_image_search.search import planner
+from datasette_image_search.search.freshness import live_snapshot
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.store import Filter, find_index
 from datasette_image_search.store.connections import open_or_make
@@ -66,7 +67,7 @@ def searched(
     seconds, shares = [], []
     for number, query in enumerate([queries[0], *queries]):
         started = time.perf_counter()
-        with planner.live_snapshot(db.conn, find_index(db.conn)) as live:
+        with live_snapshot(db.conn, find_index(db.conn)) as live:
             (found,) = planner.search_live(db.conn, live, query[None], K, filter)
         took = time.perf_counter() - started
         if number == 0:

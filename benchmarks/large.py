@@ -35,9 +35,9 @@ from tabulate import tabulate
 
 from datasette_image_search.engines import lance
 from datasette_image_search.engines.registry import BUILT_IN
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.held import Held
 from datasette_image_search.search.indexing import index_images
-from datasette_image_search.search.live import live_index
 from datasette_image_search.store import Filter, find_index
 
 K = 20

@@ -37,9 +37,10 @@ from sqlite_utils import Database
 
 from datasette_image_search.search import planner
 from datasette_image_search.search.codes import threads_for
+from datasette_image_search.search.freshness import live_index, live_snapshot
 from datasette_image_search.search.hits import Found, Hit
 from datasette_image_search.search.indexing import index_images
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Filter, Index, find_index
@@ -95,7 +96,7 @@ def search_now(
     **options,
 ) -> list[Found]:
     """By the score, in the state that the database has now."""
-    with planner.live_snapshot(conn, index) as live:
+    with live_snapshot(conn, index) as live:
         return planner.search_live(conn, live, vectors, k, filter, **options)
 
 
@@ -349,7 +350,7 @@ def opening(collection: Collection) -> None:
     print("\nOpening, in a new process")
     script = """
 import json, sqlite3, sys, time
-from datasette_image_search.search.live import live_index
+from datasette_image_search.search.freshness import live_index, live_snapshot
 from datasette_image_search.store import find_index
 def private():
     with open("/proc/self/smaps_rollup") as file:

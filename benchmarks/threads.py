@@ -35,8 +35,8 @@ from sqlite_utils import Database
 
 from datasette_image_search.search import approximate
 from datasette_image_search.search.codes import encode
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import index_images
-from datasette_image_search.search.live import live_index
 from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.tables import ImageTable, StoredVectors
 

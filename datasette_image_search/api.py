@@ -241,7 +241,7 @@ class Images(UsesDatabase):
             (found,) = images.find(["dark blue"], 3)
         """
         from .search import asked, sorting
-        from .search.live import live_index
+        from .search.freshness import live_index
 
         chosen, some = asked.SearchOptions(**options), queries_of(queries)
         index = asked_index(some, self.table) or self.index_of(model)
@@ -301,7 +301,7 @@ class Images(UsesDatabase):
 
             images.open("warm up")
         """
-        from .search.live import live_index
+        from .search.freshness import live_index
 
         index = self.index_of(model)
         if query is not None:

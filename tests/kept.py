@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
-from datasette_image_search.search import live as live_module
+from datasette_image_search.search import freshness
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.store import held_vectors
 
@@ -49,7 +49,7 @@ def forget_what_was_opened() -> None:
     """This process has read no index and no engine."""
     held_vectors._opened.cache_clear()
     held_vectors._failures.clear()
-    live_module._open.clear()
+    freshness._open.clear()
 
 
 @contextmanager

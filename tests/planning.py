@@ -11,6 +11,7 @@ import numpy as np
 from datasette_image_search.search import planner
 from datasette_image_search.search.correction import ranking_vectors
 from datasette_image_search.search.exact import reaching
+from datasette_image_search.search.freshness import live_snapshot
 from datasette_image_search.search.hits import Found
 from datasette_image_search.search.lost_engines import survives_engines
 from datasette_image_search.store import Filter, Index
@@ -30,7 +31,7 @@ def search_one(
     **options: Any,
 ) -> Found:
     if min_score is not None:
-        with planner.live_snapshot(conn, index) as live:
+        with live_snapshot(conn, index) as live:
             options["among"] = [reaching(conn, live, vector, min_score)]
     (found,) = search_together(conn, index, vector[None], k, filter, words=[words], **options)
     return found
@@ -48,7 +49,7 @@ def search_together(
     **options: Any,
 ) -> list[Found]:
     """`words` is the weight of the words in each of the vectors, 0 if it is None."""
-    with planner.live_snapshot(conn, index) as live:
+    with live_snapshot(conn, index) as live:
         weights = np.zeros(len(vectors)) if words is None else np.array(words)
         ranking = ranking_vectors(live.index, live.references, vectors, weights)
         return planner.search_live(conn, live, ranking, k, filter, **options)

@@ -23,8 +23,8 @@ from datasette_image_search.maps.collection import (
 )
 from datasette_image_search.maps.page import one_per_cell
 from datasette_image_search.maps.picture import apart
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import refresh_sidecars
-from datasette_image_search.search.live import live_index
 from datasette_image_search.search.projection import pca
 from datasette_image_search.store import Filter, FilterError, StoreError, find_index
 from datasette_image_search.store.reads import LONGEST_VALUE

@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import Images, ImageSearchError
 from datasette_image_search.embedders import reference_queries
-from datasette_image_search.search import live
+from datasette_image_search.search import freshness
 from datasette_image_search.search.correction import NEAREST, biases
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
@@ -324,7 +324,7 @@ def test_a_search_that_was_open_without_them_notices_that_they_are_back(
     with Images(tiny) as images:
         wanted = images.search(WORDS, 8)
     change(tiny, "delete from image_search_references")
-    live._open.clear()
+    freshness._open.clear()
     with Images(tiny) as images:
         assert images.search(WORDS, 8) != wanted
         assert images.status()["problem"] == (

@@ -30,19 +30,20 @@ from datasette_image_search.engines.protocol import EngineError, EngineRequest
 from datasette_image_search.search import (
     bounded,
     feeding,
+    freshness,
     held,
     held_files,
     lost_engines,
     planner,
 )
-from datasette_image_search.search import live as live_module
 from datasette_image_search.search.evaluation import evaluate_index
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.hits import best_first
 from datasette_image_search.search.indexing import (
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.lost_engines import EngineLost
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.status import status
@@ -80,7 +81,7 @@ def make_database(path: Path, vectors: np.ndarray = VECTORS, **options: str) -> 
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, vectors)
         index_images(db, "images", engine="lance", **options)
-    live_module._open.clear()
+    freshness._open.clear()
 
 
 def dataset_of(path: Path) -> Path:
@@ -235,7 +236,7 @@ def test_only_the_list_of_the_vectors_is_made_again_if_that_alone_is_lost(path: 
     remove_the_sidecar(path)
     with closing(sqlite3.connect(path)) as conn:
         assert live(conn).segments[0].engine_name == "lance"
-        live_module._open.clear()
+        freshness._open.clear()
         assert live(conn).from_sidecar
 
 
@@ -606,6 +607,43 @@ def test_random_writes_are_found_as_brute_force_finds_them(
         assert np.mean(shares) > np.mean(stated) - 0.1
 
 
+WIDE = random_vectors(6000, 8)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> LanceEngine:
+    """WIDE in two fragments by their numbers, without every seventh."""
+    engine = LanceEngine(EngineRequest(str(tmp_path_factory.mktemp("wide") / "lance"), 8))
+    engine.clear()
+    for numbers in np.split(np.arange(len(WIDE)), 2):
+        engine.add(numbers, WIDE[numbers])
+    engine.remove(np.arange(0, len(WIDE), 7))
+    return engine
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param(np.arange(0, 6000, 40), id="few"),
+        pytest.param(np.r_[500:1500, 2700:3500, 5990:6010], id="together"),
+        pytest.param(np.arange(0, 6000, 3), id="scattered"),
+        pytest.param(None, id="all"),
+    ],
+)
+def test_however_ids_lie_exactly_their_vectors_are_read(wide: LanceEngine, ids: np.ndarray | None):
+    asked = np.arange(6000) if ids is None else ids
+    held = asked[(asked % 7 > 0) & (asked < 6000)]
+    stored = WIDE[held].astype(np.float16).astype(np.float32)
+    for vector in random_vectors(2, 8, seed=1):
+        scores = np.full(len(asked), -np.inf, np.float32)
+        scores[np.searchsorted(asked, held)] = stored @ vector
+        best = held[np.argsort(-stored @ vector)[:20]]
+
+        assert wide.nearest(vector[None], 20, ids)[1][0].tolist() == best.tolist()
+        assert wide.scores(asked, vector) == pytest.approx(scores, abs=1e-5)
+    assert (wide.vectors(asked)[np.searchsorted(asked, held)] == stored).all()
+
+
 def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):
     reads = []
     real = LanceEngine.nearest
@@ -754,7 +792,7 @@ def test_what_no_engine_can_do_is_a_sentence(
 
 
 def begin_anew() -> None:
-    live_module._open.clear()
+    freshness._open.clear()
     lost_engines._failures.clear()
 
 
@@ -993,7 +1031,7 @@ def test_a_command_puts_the_vectors_in_s3_and_keeps_them_up_to_date(
         found = command("search-images", database, "images", "red", "-k", "1", "--json")
         assert json.loads(found.output)[0]["path"] == "red.jpg"
         s3fs.S3FileSystem().rm("bucket", recursive=True)
-        live_module._open.clear()
+        freshness._open.clear()
         with closing(sqlite3.connect(database)) as conn:
             assert "what lance holds is missing" in status(conn)["problem"]
 

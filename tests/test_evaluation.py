@@ -16,8 +16,8 @@ from sqlite_utils import Database
 from datasette_image_search.search import codes, codes_on_disk
 from datasette_image_search.search.approximate import RECALL_AT
 from datasette_image_search.search.evaluation import Evaluated, evaluate, evaluate_index
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import index_images
-from datasette_image_search.search.live import live_index
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.store import find_index
 

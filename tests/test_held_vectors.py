@@ -28,8 +28,7 @@ from datasette_image_search.api import Images
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import indexing
-from datasette_image_search.search import live as live_module
+from datasette_image_search.search import freshness, indexing
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
     index_images,
@@ -80,7 +79,7 @@ def path(tmp_path: Path) -> Path:
     with closing(Database(path, execute_plugins=False)) as db:
         add_images(db, [*VECTORS, FILM])
         index_images(db, "images", engine="lance", stored_vectors=False)
-    live_module._open.clear()
+    freshness._open.clear()
     return path
 
 

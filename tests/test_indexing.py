@@ -27,11 +27,11 @@ from datasette_image_search.search import (
 )
 from datasette_image_search.search.approximate import Approximate, IndexTypeError
 from datasette_image_search.search.codes import Codes
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import (
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import live_index
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.sidecar import (
     approximate_path,

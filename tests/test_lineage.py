@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search.search import live as live_module
+from datasette_image_search.search import freshness
 from datasette_image_search.search.codes import CODE_ERROR
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
-from datasette_image_search.search.live import live_index
 from datasette_image_search.search.similarity import scores_by_image
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
@@ -192,7 +192,7 @@ def test_a_sidecar_that_was_written_again_without_them_is_not_believed(
     with closing(connected(path)) as conn:
         assert_right(conn)
     way(backup, path)
-    live_module._open.clear()
+    freshness._open.clear()
     with closing(connected(path)) as conn:
         assert_right(conn)
         assert "another state of the database" in live_index(conn, find_index(conn)).problem
@@ -215,7 +215,7 @@ def test_the_sidecar_of_one_history_lies_beside_the_database_of_another(
         db.execute("update image_search_indexes set sidecar = ?, sidecar_vector_id = 110", [token])
         db.conn.commit()
     way(backup, path)
-    live_module._open.clear()
+    freshness._open.clear()
     with closing(connected(path)) as other:
         assert_right(other)
 
@@ -231,7 +231,7 @@ def test_a_run_writes_the_sidecar_of_what_there_is_now(path: Path, way: Callable
     way(backup, path)
     with closing(Database(path, execute_plugins=False)) as db:
         refresh_sidecars(db, "images")
-    live_module._open.clear()
+    freshness._open.clear()
     with closing(connected(path)) as conn:
         assert_right(conn)
         assert live_index(conn, find_index(conn)).problem is None
@@ -368,7 +368,7 @@ def test_rows_that_hold_no_vector_do_not_make_a_sidecar_unusable(path: Path) -> 
     with closing(Database(path, execute_plugins=False)) as db:
         index_images(db, "images")
     change(path, "delete from images where id = 3", add=1, seed=4)
-    live_module._open.clear()
+    freshness._open.clear()
     with closing(connected(path)) as conn:
         assert_right(conn)
         assert live_index(conn, find_index(conn)).from_sidecar
@@ -383,7 +383,7 @@ def test_what_is_proven_is_not_read_again(
     def refuse(*args: object) -> None:
         raise AssertionError("all vectors were read")
 
-    monkeypatch.setattr(live_module, "read_segment", refuse)
+    monkeypatch.setattr(freshness, "read_segment", refuse)
     change(path, add=3, seed=1)
     assert_right(conn)
     change(path, "delete from images where id in (3, 102)")
@@ -445,6 +445,6 @@ def test_a_run_makes_it_new(path: Path, conn: sqlite3.Connection) -> None:
         assert_right(conn)
         assert has_tokens(conn, find_index(conn))
         refresh_sidecars(db, "images")
-    live_module._open.clear()
+    freshness._open.clear()
     assert_right(conn)
     assert live_index(conn, find_index(conn)).problem is None

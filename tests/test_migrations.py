@@ -16,7 +16,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search.live import live_index
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.query import QueryError, image_term, query_vector
 from datasette_image_search.sql.functions import register_functions
 from datasette_image_search.store import migrations, schema_version

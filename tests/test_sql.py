@@ -21,9 +21,10 @@ from sqlite_utils.cli import cli
 
 from datasette_image_search import store
 from datasette_image_search.embedders.palette import PaletteEmbedder
-from datasette_image_search.search import live, planner, similarity
+from datasette_image_search.search import freshness, planner, similarity
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.hits import Found
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
@@ -920,8 +921,8 @@ def test_what_took_too_long_is_kept_for_the_next_try(
         monkeypatch.setattr(module, name, take_long)
 
     wanted = conn.execute(sql).fetchall()
-    live._open.clear()
-    takes_long(live, "_opened")
+    freshness._open.clear()
+    takes_long(freshness, "_opened")
     takes_long(similarity, "_images_of")
     conn.set_progress_handler(lambda: is_over, 1)
     for _ in range(5):

@@ -19,7 +19,7 @@ from datasette_image_search import store
 from datasette_image_search.embedders.protocol import EmbedderError
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
-from datasette_image_search.search import checking, live, sidecar
+from datasette_image_search.search import checking, freshness, sidecar
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.web.server import starting
 
@@ -130,9 +130,9 @@ async def test_queries_may_be_named_for_one_table(
 
 @pytest.mark.asyncio
 async def test_the_index_is_open(served: Callable[..., Datasette], database: Path):
-    live._open.clear()
+    freshness._open.clear()
     await start(served())
-    assert [path for path, _ in live._open] == [str(database.resolve())]
+    assert [path for path, _ in freshness._open] == [str(database.resolve())]
 
 
 @pytest.mark.asyncio
@@ -150,14 +150,14 @@ async def test_a_large_sidecar_is_checked_and_left_where_it_is_damaged(
     with file.open("r+b") as opened:
         opened.seek(file.stat().st_size // 4)
         opened.write(bytes(8))
-    live._open.clear()
+    freshness._open.clear()
     datasette = served()
     with caplog.at_level(logging.WARNING):
         await start(datasette)
     assert [record.getMessage() for record in caplog.records] == [
         f"{file.name} is damaged, and is no longer searched"
     ]
-    (opened_index,) = live._open.values()
+    (opened_index,) = freshness._open.values()
     assert not opened_index.from_sidecar
     assert await finds(datasette, "#3")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from .. import store
 from ..checked import check_choice, check_fields, check_whole, several
 from ..progress import Report, silent
+from ..search.freshness import live_snapshot
 from ..search.lost_engines import survives_engines
-from ..search.planner import live_snapshot
 from ..search.projection import METHODS, projecting
 from ..store import Filter, Index
 from ..store.reads import thumbnail

@@ -11,13 +11,14 @@ import numpy as np
 
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet, passing, passing_images
+from ..store.filters import IdSet, passing
 from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
 from .bounded import is_large
 from .correction import Rank, ranking_vectors
 from .exact import EXACT_CHUNK, exact_at, exact_scores, reaching
+from .freshness import live_snapshot
 from .hits import LINE, Extent, Found
 from .live import LiveIndex
 from .lost_engines import survives_engines
@@ -87,7 +88,7 @@ def find_images(
     options: SearchOptions,
 ) -> list[Found]:
     """For each query the best k images, as planner.search_live() has them, with their relevance."""
-    with planner.live_snapshot(conn, index) as live:
+    with live_snapshot(conn, index) as live:
         ranking = _ranking(live, asked, options)
         relevances = [
             relevance_of(live, row, query) for row, query in zip(ranking, asked, strict=True)
@@ -99,15 +100,6 @@ def find_images(
                 reaching(conn, live, each.vector, options.min_score, bounded=options.bounded)
                 for each in asked
             ]
-            if (
-                options.bounded
-                and isinstance(filter, Filter)
-                and live.has_image_ids
-                and is_large(live)
-            ):
-                # Those that pass the filter may be millions.
-                reached = live.image_ids(np.flatnonzero(np.any(among, axis=0)))
-                filter = IdSet(passing_images(conn, index, np.unique(reached), filter))
         all_found = planner.search_live(
             conn,
             live,
@@ -154,14 +146,14 @@ def judge_of(live: LiveIndex, query: QueryVector) -> Judge:
 @survives_engines
 def judge_now(conn: sqlite3.Connection, query: QueryVector) -> Judge:
     """judge_of() the vectors as committed now."""
-    with planner.live_snapshot(conn, query.index) as live:
+    with live_snapshot(conn, query.index) as live:
         return judge_of(live, query)
 
 
 @survives_engines
 def relevance_of_image(conn: sqlite3.Connection, query: QueryVector, key: Key) -> float | None:
     """Of one image; None if it has no vector, or nothing is known to compare with."""
-    with planner.live_snapshot(conn, query.index) as live:
+    with live_snapshot(conn, query.index) as live:
         return judge_of(live, query)(conn, key)
 
 
@@ -199,7 +191,7 @@ def images_within(
     Exactly the images that the options leave by likeness, but see `bounded`; None if nobody can tell the relevance of
     any, and there is nothing else to cut by.
     """
-    with planner.live_snapshot(conn, index) as live:
+    with live_snapshot(conn, index) as live:
         (row,) = _ranking(live, [query], options)
         relevance = relevance_of(live, row, query)
         if relevance is None and options.min_score is None:

@@ -6,7 +6,7 @@ import sqlite3
 
 from ..store import Index
 from ..store.connections import database_path
-from .live import live_index, mapped_files
+from .freshness import live_index, mapped_files
 from .mapped import never_believe
 from .sidecar import CHECKED_WHEN_OPENED, SidecarUnusable, check_sidecar, file_state
 

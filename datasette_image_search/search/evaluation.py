@@ -21,8 +21,9 @@ from .all_scores import AllScores
 from .approximate import IndexTypeError
 from .codes_on_disk import byte_codes_on_disk
 from .correction import with_biases
+from .freshness import live_index
 from .indexing import check_asked, count_to_search, make_index
-from .live import LiveIndex, live_index
+from .live import LiveIndex
 from .lost_engines import survives_engines
 from .not_written import room_in
 from .references import references_of

@@ -43,8 +43,8 @@ from ..store.text_search import (
 from ..store.written_texts import text_columns
 from . import asked
 from .asked import UNKNOWN, SearchOptions, Within
+from .freshness import live_index
 from .hits import Count, Extent, Found, Hit, Step, is_relevant, least_extent
-from .live import live_index
 from .queries import Query, QueryWithFiles, naming_the_query
 from .query import Kind, QueryError, QueryVector, Term, format_query, parse_query
 

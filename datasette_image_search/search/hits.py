@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -81,6 +82,11 @@ class Step:
     looked_at: int
     passed: int
     milliseconds: float
+
+    @classmethod
+    def since(cls, started: float, name: str, looked_at: Sized, passed: Sized) -> Step:
+        """One that began at this time of time.perf_counter() and ends now."""
+        return cls(name, len(looked_at), len(passed), (time.perf_counter() - started) * 1000)
 
 
 Extent = Literal["all", "at least", "more than", "about"]

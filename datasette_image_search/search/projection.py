@@ -22,7 +22,8 @@ from .. import store
 from ..errors import ImageSearchError
 from ..progress import Report, silent
 from ..store.norms import are_unit
-from .live import LiveIndex, live_index
+from .freshness import live_index
+from .live import LiveIndex
 from .lost_engines import survives_engines
 
 SAMPLE = 50_000

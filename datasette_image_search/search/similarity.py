@@ -17,8 +17,9 @@ from ..store import Index
 from ..store.ownership import has_triggers
 from ..store.vectors import vector_ids
 from .asked import all_relevances
+from .freshness import live_index
 from .ids import SPARSE
-from .live import LiveIndex, live_index
+from .live import LiveIndex
 from .lost_engines import survives_engines
 from .query import QueryVector
 

@@ -11,8 +11,9 @@ from ..store.ownership import has_triggers
 from ..store.reads import count_images
 from ..store.replacements import unfinished_index
 from ..store.vectors import count_with_vector
+from .freshness import live_index
 from .indexing import TOLERATED_CHANGE
-from .live import LiveIndex, live_index
+from .live import LiveIndex
 from .text_towers import tower_problem
 
 

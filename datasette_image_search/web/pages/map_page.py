@@ -16,11 +16,11 @@ from ...errors import ImageSearchError
 from ...maps.collection import CollectionMap, check_column, collection_map
 from ...maps.colouring import by_score, colouring, plain
 from ...maps.page import MOST_IMAGES, map_data
+from ...search.freshness import is_seen_by, live_snapshot
 from ...search.fusion import likeness_in
 from ...search.hits import Count, Extent
-from ...search.live import LiveIndex, is_seen_by
+from ...search.live import LiveIndex
 from ...search.lost_engines import survives_engines
-from ...search.planner import live_snapshot
 from ...search.projection import pca
 from ...store import reads
 from ...store.filters import naming_the_filter

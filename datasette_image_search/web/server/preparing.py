@@ -24,7 +24,8 @@ from datasette.utils.asgi import Request
 
 from ...api import Images
 from ...errors import ImageSearchError
-from ...search.live import LiveIndex, open_index
+from ...search.freshness import open_index
+from ...search.live import LiveIndex
 from ...search.projection import known_pca_of_all, placed
 from ...search.query import prepare_words
 from ...store import Index

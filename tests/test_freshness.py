@@ -22,16 +22,17 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
-from datasette_image_search.search import checking, first_segment, indexing
-from datasette_image_search.search import live as live_module
+from datasette_image_search.engines import places
+from datasette_image_search.search import checking, first_segment, freshness, indexing
 from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
 from datasette_image_search.search.codes import CODE_ERROR
+from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import (
     index_images,
     refresh_sidecars,
 )
-from datasette_image_search.search.live import LiveIndex, live_index
+from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.not_written import SidecarNotWritten
 from datasette_image_search.search.sidecar import (
     MAGIC,
@@ -69,7 +70,7 @@ def path(
         add_images(db, VECTORS)
         with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
             db.close()
-            live_module._open.clear()
+            freshness._open.clear()
             yield path
 
 
@@ -314,7 +315,7 @@ def test_a_damaged_sidecar_that_cannot_be_written_again_is_not_believed_again(
     change_in_the_middle(sidecar_of(path))
     check_files(conn, find_index(conn))
     # What every process does whose index was replaced, or that has opened none.
-    live_module._open.clear()
+    freshness._open.clear()
     assert_best(search(conn, VECTORS[0]), numbered(VECTORS), VECTORS[0])
     assert not live(conn).from_sidecar
 
@@ -344,7 +345,7 @@ def test_damage_that_is_no_number_prints_no_warning_and_ends_nothing(
         with sidecar.open("r+b") as file:
             file.seek(128)
             file.write(noise * 100)
-        live_module._open.clear()
+        freshness._open.clear()
         assert len(search(conn, VECTORS[0], 20)) == 20
 
 
@@ -683,13 +684,16 @@ def test_many_threads_search_while_another_commits(path: Path, db: Database, jou
 STEPS = 20
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_sixteen_threads_find_what_another_process_commits(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "kept"), [("delete", "sidecar"), ("wal", "lance")])
+def test_sixteen_threads_find_what_another_process_commits(
+    tmp_path: Path, mode: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each answer is that of one state which was committed while the search went on."""
+    monkeypatch.setattr(places, "_served", [])
     path = tmp_path / "photos.db"
     with closing(Database(path, execute_plugins=False)) as db:
         db.execute(f"pragma journal_mode = {mode}")
-        committing.prepare(db)
+        committing.prepare(db, kept)
     states = committing.states(STEPS)
     writer = subprocess.Popen([sys.executable, "-m", "tests.committing", path, str(STEPS)])
     ways = [by_planner, by_function, by_aggregate, by_similarity]
@@ -836,13 +840,13 @@ def test_an_index_that_gave_way_to_another_is_let_go(
 def reads_of_all(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Grows each time that codes are made of all vectors in the database."""
     reads: list[None] = []
-    real = live_module.read_segment
+    real = freshness.read_segment
 
     def rebuild(*args: object) -> object:
         reads.append(None)
         return real(*args)
 
-    monkeypatch.setattr(live_module, "read_segment", rebuild)
+    monkeypatch.setattr(freshness, "read_segment", rebuild)
     return reads
 
 
