@@ -15,6 +15,7 @@ from sqlite_utils import Database
 
 from datasette_image_search import store
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
+from datasette_image_search.store import find_index
 
 from . import random_tables
 from .random_tables import add_images, random_vectors
@@ -44,13 +45,17 @@ def states(steps: int) -> list[State]:
     return found
 
 
-def prepare(db: Database) -> None:
+def prepare(db: Database, kept: str) -> None:
+    """`kept` is where the vectors are: "sidecar", or an engine."""
     add_images(db, random_vectors(FIRST))
     db["step"].insert({"number": 0})
+    if kept != "sidecar":
+        index_images(db, "images", engine=kept)
 
 
 def commit(db: Database, steps: int) -> None:
     known = states(steps)
+    is_of_faiss = find_index(db.conn).engine is None
     for step in range(1, steps + 1):
         deleted, added = change(known[step - 1], step)
         with store.transaction(db):
@@ -60,7 +65,7 @@ def commit(db: Database, steps: int) -> None:
         if step % 3 == 0:
             refresh_sidecars(db, "images")
         elif step % 3 == 1:
-            type = "flat" if step % 2 else "IVF4,SQ8"
+            type = ("flat" if step % 2 else "IVF4,SQ8") if is_of_faiss else None
             index_images(db, "images", type=type, target=0.5)
 
 

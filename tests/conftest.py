@@ -30,11 +30,16 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index
-from datasette_image_search.web.pages import search_page
 
 from .documents import draw_demo
 from .faults.forked import Forker
-from .only_ours import closed_in_the_end, forget_other_plugins, keep_apps, keep_metadata
+from .only_ours import (
+    closed_in_the_end,
+    forget_other_plugins,
+    keep_apps,
+    keep_metadata,
+    wait_for_models,
+)
 from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS
 from .tiny_clip import make_tiny_clip
@@ -49,7 +54,7 @@ SLOW = """
     browser faults security test_album_pages test_api test_changed_tables test_cli
     test_cli_duplicates test_cli_embed test_cli_import test_cli_index test_cli_locate
     test_cli_models test_cli_progress test_cli_read test_cli_waiting test_cluster
-    test_cluster_address test_cluster_worker test_database_files test_decode
+    test_cluster_head test_cluster_worker test_database_files test_decode
     test_decoding_process test_demo test_duplicates_page test_eight_bits test_engines
     test_examples test_facets test_film_pages test_films test_freshness test_held_vectors
     test_image_page test_indexing test_lineage test_migrations test_offline test_open_clip
@@ -142,6 +147,7 @@ def pytest_configure() -> None:
     forget_other_plugins()
     keep_apps()
     keep_metadata()
+    wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # UMAP compiles for 20 seconds, and places the few points of a test in some without.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
@@ -180,12 +186,6 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_picture(place / "pictures" / f"{colour}.jpg", colour)
     embed_into(place / "photos.db", "images", place / "pictures")
     return place
-
-
-@pytest.fixture(autouse=True)
-def patient_search_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the smallest model may take longer to load than a person waits for a page."""
-    monkeypatch.setattr(search_page, "PATIENCE", 60)
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,8 @@ from datasette.app import Datasette, DatasetteClient
 from datasette.plugins import pm
 from jinja2 import Environment, FileSystemBytecodeCache
 
+from datasette_image_search.web.pages import image_page, search_page
+
 OURS = "datasette-image-search"
 
 
@@ -53,6 +55,14 @@ def keep_apps() -> None:
     if isinstance(app, property) and app.fget is not None:
         DatasetteClient.app = cached_property(app.fget)
         DatasetteClient.app.__set_name__(DatasetteClient, "app")
+
+
+def wait_for_models() -> None:
+    """
+    On a busy machine the smallest model may take longer to load than a person waits for a page, which then says so and loads
+    itself anew.
+    """
+    search_page.PATIENCE = image_page.PATIENCE = 60
 
 
 @contextmanager
@@ -94,4 +104,5 @@ if __name__ == "__main__":
     from datasette.cli import cli
 
     forget_other_plugins()
+    wait_for_models()
     cli()

@@ -22,6 +22,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import store
+from datasette_image_search.engines import places
 from datasette_image_search.search import checking, first_segment, freshness, indexing
 from datasette_image_search.search import sidecar as sidecar_module
 from datasette_image_search.search.checking import check_files
@@ -683,13 +684,16 @@ def test_many_threads_search_while_another_commits(path: Path, db: Database, jou
 STEPS = 20
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_sixteen_threads_find_what_another_process_commits(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "kept"), [("delete", "sidecar"), ("wal", "lance")])
+def test_sixteen_threads_find_what_another_process_commits(
+    tmp_path: Path, mode: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each answer is that of one state which was committed while the search went on."""
+    monkeypatch.setattr(places, "_served", [])
     path = tmp_path / "photos.db"
     with closing(Database(path, execute_plugins=False)) as db:
         db.execute(f"pragma journal_mode = {mode}")
-        committing.prepare(db)
+        committing.prepare(db, kept)
     states = committing.states(STEPS)
     writer = subprocess.Popen([sys.executable, "-m", "tests.committing", path, str(STEPS)])
     ways = [by_planner, by_function, by_aggregate, by_similarity]

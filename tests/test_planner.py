@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from datasette_image_search import ImageSearchError
+from datasette_image_search.engines import places
+from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.search import all_scores, approximate, bounded, byte_codes, planner
 from datasette_image_search.search.asked import (
     SearchOptions,
@@ -48,7 +51,7 @@ from datasette_image_search.store.references import (
 from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
-from .kept import kept_in
+from .kept import kept_in, lists_of_few
 from .planning import search_one, search_together
 from .random_tables import (
     add_images,
@@ -671,7 +674,18 @@ def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images, steps: list
 
 
 @pytest.mark.usefixtures("tiny")
-@planned("rank", "enumerate")
+@planned("rank", "widen")
+def test_a_filter_that_none_of_the_first_pass_may_be_a_wide_one(
+    images: Images, steps: list[str]
+) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    found = images.search(vector, 2, nearest(images, vector, 4, 8))
+    assert ids(found) == ranked(images, vector)[4:6]
+    assert names(found) == steps
+
+
+@pytest.mark.usefixtures("tiny")
+@planned("rank", "widen", "widen", "enumerate")
 def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(
     images: Images, steps: list[str]
 ) -> None:
@@ -688,7 +702,7 @@ def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images
     found = images.search(random_vectors(1, seed=1)[0], 2, Filter("0"))
     assert found.hits == ()
     assert names(found)[-1] == "enumerate"
-    assert max(step.looked_at for step in found.steps) <= 4
+    assert max(step.looked_at for step in found.steps) <= TINY["WIDEST"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -703,7 +717,7 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
     assert ids(of_few) == ranked(images, vector)[-5:-3]
     assert ids(of_many) == ranked(images, vector)[-200:-198]
     if "list" in steps:
-        assert names(of_many) == ["list", "rank", "enumerate"]
+        assert names(of_many) == ["list", "rank", "widen", "widen", "enumerate"]
         assert of_many.steps[0].looked_at == 300 / 25 + 1
 
 
@@ -826,29 +840,55 @@ def test_a_negative_offset_is_refused(images: Images) -> None:
 
 
 def index_coarsely(db: Database, type: str, probes: int) -> None:
-    """An approximate index that looks into so few of its lists, whatever it misses."""
+    """
+    An approximate index that looks into so few of its lists, whatever it misses; type "lance" is one of 16 lists in an
+    engine.
+    """
+    if type == "lance":
+        efforts = mock.patch.object(LanceEngine, "efforts", return_value=[probes])
+        with lists_of_few(), efforts:
+            index_images(db, "images", engine="lance", type="ivf_rq")
+        return
     with mock.patch.object(approximate, "_efforts", return_value=[f"nprobe={probes}"]):
         index_images(db, "images", type=type)
 
 
 @pytest.fixture(scope="module")
-def coarse_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """The folder of what is copied for each test, and the rows in it."""
-    place = tmp_path_factory.mktemp("coarse")
-    with closing(Database(place / "photos.db", execute_plugins=False)) as db:
-        images = Images(db)
-        images.add(random_vectors(1000), np.random.default_rng(0))
-        index_coarsely(db, "IVF8,SQ8", 2)
-    return place, images.rows
+def coarse_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], tuple[Path, dict]]:
+    """By where the vectors are kept, the folder of what is copied for each test, and the rows in it."""
+
+    @cache
+    def made(kept: str) -> tuple[Path, dict]:
+        place = tmp_path_factory.mktemp("coarse")
+        with closing(Database(place / "photos.db", execute_plugins=False)) as db:
+            images = Images(db)
+            images.add(random_vectors(1000), np.random.default_rng(0))
+            index_coarsely(db, *{"sidecar": ("IVF8,SQ8", 2), "lance": ("lance", 4)}[kept])
+        return place, images.rows
+
+    return made
 
 
 @pytest.fixture
-def coarse(coarse_once: tuple[Path, dict], tmp_path: Path) -> Iterator[Images]:
+def coarse(
+    coarse_once: Callable[[str], tuple[Path, dict]],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Images]:
     """1,000 images, of which the approximate index looks at a quarter, so that it misses many."""
-    place, rows = coarse_once
+    monkeypatch.setattr(places, "_served", [])
+    place, rows = coarse_once(getattr(request, "param", "sidecar"))
     shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
         yield Images(db, dict(rows))
+
+
+def over_both(name: str, *values: tuple[str, Any]) -> pytest.MarkDecorator:
+    """Where the vectors are kept, and a parameter."""
+    return pytest.mark.parametrize(("coarse", name), values, indirect=["coarse"])
 
 
 def page_of(images: Images, vector: np.ndarray, k: int, offset: int = 0, **options) -> Found:
@@ -857,14 +897,17 @@ def page_of(images: Images, vector: np.ndarray, k: int, offset: int = 0, **optio
 
 
 @pytest.mark.parametrize(
-    ("k", "offset", "step"),
+    ("coarse", "k", "offset", "step"),
     [
-        (20, 0, "propose"),
-        (128, 0, "propose"),
-        (61, 60, "propose"),
-        (129, 0, "rank"),
-        (500, 0, "rank"),
+        ("sidecar", 20, 0, "propose"),
+        ("lance", 20, 0, "propose"),
+        ("sidecar", 128, 0, "propose"),
+        ("lance", 61, 60, "propose"),
+        ("sidecar", 129, 0, "rank"),
+        ("lance", 129, 0, "rank"),
+        ("sidecar", 500, 0, "rank"),
     ],
+    indirect=["coarse"],
 )
 def test_an_approximate_index_is_asked_for_what_it_was_tuned_for_and_no_more(
     coarse: Images, k: int, offset: int, step: str
@@ -888,12 +931,15 @@ def test_an_index_of_0_1_is_asked_for_the_best_20_and_no_more(
     assert names(page_of(coarse, vector, 21)) == ["rank"]
 
 
-@pytest.mark.parametrize(("size", "probes"), [(17, 2), (60, 1), (128, 4), (500, 1)])
+@pytest.mark.parametrize(
+    ("index", "size", "probes"),
+    [("IVF8,SQ8", 40, 2), ("IVF8,SQ8", 128, 4), ("IVF8,SQ8", 500, 1), ("lance", 128, 2)],
+)
 def test_pages_that_go_on_where_an_approximate_index_ends_show_each_image_once(
-    coarse: Images, size: int, probes: int
+    coarse: Images, index: str, size: int, probes: int
 ) -> None:
     """What it missed comes with the first page behind it."""
-    index_coarsely(coarse.db, "IVF8,SQ8", probes)
+    index_coarsely(coarse.db, index, probes)
     for vector in random_vectors(3, seed=3):
         pages = [page_of(coarse, vector, size, start).hits for start in range(0, 1000, size)]
         shown = [hit.id for page in pages for hit in page]
@@ -923,7 +969,7 @@ def large(coarse: Images, monkeypatch: pytest.MonkeyPatch) -> Images:
     return coarse
 
 
-@pytest.mark.parametrize("k", [20, 129, 200])
+@over_both("k", ("sidecar", 20), ("sidecar", 129), ("lance", 129), ("lance", 200))
 def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Images, k: int) -> None:
     for vector in random_vectors(3, seed=3):
         found = page_of(large, vector, k, bounded=True)
@@ -934,7 +980,7 @@ def test_a_bounded_search_looks_no_further_than_an_approximate_index(large: Imag
         assert page_of(large, vector, k, bounded=True, exact=True).hits == tuple(exact.values())[:k]
 
 
-@pytest.mark.parametrize("k", [300, 999, 1000])
+@over_both("k", ("sidecar", 300), ("lance", 300), ("sidecar", 999), ("lance", 1000))
 def test_a_bounded_search_for_more_than_is_proposed_looks_at_all(large: Images, k: int) -> None:
     for vector in random_vectors(3, seed=3):
         found = page_of(large, vector, k, bounded=True)
@@ -945,7 +991,11 @@ def test_a_bounded_search_for_more_than_is_proposed_looks_at_all(large: Images, 
         assert found.extent == "all"
 
 
-@pytest.mark.parametrize("where", ["id % 2 = 0", "id % 10 = 0", "id % 100 = 0", "id < 4"])
+@over_both(
+    "where",
+    *(("sidecar", "id % 2 = 0"), ("sidecar", "id % 100 = 0")),
+    *(("lance", "id % 2 = 0"), ("lance", "id % 10 = 0"), ("lance", "id < 4")),
+)
 def test_a_bounded_search_is_never_short_under_a_filter(large: Images, where: str) -> None:
     for vector in random_vectors(3, seed=3):
         exact = page_of(large, vector, 1000, filter=Filter(where), exact=True).hits
@@ -955,8 +1005,14 @@ def test_a_bounded_search_is_never_short_under_a_filter(large: Images, where: st
             assert set(found.hits) <= set(exact)
 
 
-@pytest.mark.parametrize("where", [None, "id % 2 = 0", "id % 5 = 0", "id % 10 = 0", "id % 50 = 0"])
-@pytest.mark.parametrize("index", ["IVF8,SQ8", "IVF8,PQ2x4"])
+@pytest.mark.parametrize(
+    ("index", "where"),
+    [
+        *(("IVF8,SQ8", None), ("IVF8,SQ8", "id % 5 = 0"), ("IVF8,SQ8", "id % 50 = 0")),
+        *(("IVF8,PQ2x4", "id % 2 = 0"), ("IVF8,PQ2x4", "id % 10 = 0")),
+        *(("lance", None), ("lance", "id % 2 = 0"), ("lance", "id % 10 = 0")),
+    ],
+)
 def test_bounded_pages_show_each_image_once(
     large: Images, monkeypatch: pytest.MonkeyPatch, where: str | None, index: str
 ) -> None:
@@ -965,7 +1021,7 @@ def test_bounded_pages_show_each_image_once(
     monkeypatch.setattr(planner, "WIDEST", 150)
     index_coarsely(large.db, index, 3)
     filter = None if where is None else Filter(where)
-    for vector in random_vectors(3, seed=3):
+    for vector in random_vectors(2, seed=3):
         exact = page_of(large, vector, 1000, filter=filter, exact=True).hits
         # One more is asked for, which tells that there is another page.
         pages = [
@@ -1038,6 +1094,7 @@ def test_limits_of_a_bounded_search_leave_films_whole(
             assert (live.of_any_vector(found) == found).all()
 
 
+@pytest.mark.parametrize("coarse", ["sidecar", "lance"], indirect=True)
 def test_limits_of_a_bounded_search_leave_only_what_they_leave(large: Images) -> None:
     index = find_index(large.db.conn)
     for vector in random_vectors(5, seed=3):
