@@ -74,6 +74,13 @@ HALVED = {
 """Folders and modules of which a run of all tests on 1.0 takes a half, as they are slow."""
 
 
+FIRST = (
+    *("test_cluster", "test_readme", "test_recipes", "test_offline", "test_packaging"),
+    *("test_cluster_address", "test_cli", "test_things"),
+)
+"""Modules with tests of ten seconds, which come first: as the last ones they would leave other processes with nothing to do."""
+
+
 MEMORY = Path("/dev/shm")
 """Where a commit need not wait for a disk. What a killed process wrote is there as it is on any."""
 
@@ -95,6 +102,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in FIRST)
     is_of_all = not any(Path(each).exists() for each in config.invocation_params.args)
     is_second = config.getoption("markexpr") == "datasette" and hasattr(Datasette, "allowed")
     if not (is_of_all and is_second) or "SOAK_MINUTES" in os.environ:
