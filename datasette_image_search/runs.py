@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlite_utils import Database
 
+from .cluster.nodes import connected
 from .files.run_lock import RunInProgress
 from .ingest import pipeline
-from .ingest.cluster_nodes import connected
 from .ingest.import_request import ImportRequest
 from .ingest.report import EMBEDDING, Summary
 from .ingest.survey import EmbedRequest

@@ -54,7 +54,7 @@ SLOW = """
     browser faults security test_album_pages test_api test_changed_tables test_cli
     test_cli_duplicates test_cli_embed test_cli_import test_cli_index test_cli_locate
     test_cli_models test_cli_progress test_cli_read test_cli_waiting test_cluster
-    test_cluster_address test_cluster_worker test_database_files test_decode
+    test_cluster_head test_cluster_worker test_database_files test_decode
     test_decoding_process test_demo test_duplicates_page test_eight_bits test_engines
     test_examples test_facets test_film_pages test_films test_freshness test_held_vectors
     test_image_page test_indexing test_lineage test_migrations test_offline test_open_clip

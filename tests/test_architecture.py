@@ -23,17 +23,19 @@ MAY_IMPORT = {
     "progress": set(),
     "hookspecs": set(),
     "files": BASE,
+    "cluster": BASE,
     "metadata": set(),
     "decoding": {"metadata", "files"} | BASE,
     "embedders": {"files"} | BASE,
-    "engines": {"files"} | BASE,
+    "engines": {"cluster", "files"} | BASE,
     "store": {"engines", "files", "metadata"} | BASE,
-    "ingest": {"decoding", "embedders", "store", "files"} | BASE,
+    "ingest": {"cluster", "decoding", "embedders", "store", "files"} | BASE,
     "search": {"progress", "decoding", "embedders", "engines", "store", "files"} | BASE,
     "places": {"store"} | BASE,
     "reading": {"decoding", "store", "files"} | BASE,
     "maps": {"progress", "search", "store"} | BASE,
-    "runs": {"progress", "ingest", "places", "reading", "search", "store", "files"} | BASE,
+    "runs": {"progress", "cluster", "ingest", "places", "reading", "search", "store", "files"}
+    | BASE,
     "api": {
         "progress",
         "runs",
@@ -81,8 +83,8 @@ MAY_IMPORT = {
     "__init__": {"api", "sql", "web", "errors"},
 }
 """
-Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, reading, search -> decoding, embedders, store -> engines, files,
-metadata. Ingest, places, reading and search stand side by side, and web ingests nothing.
+Room -> rooms: cli, sql, web -> api -> maps -> ingest, places, reading, search -> decoding, embedders, store -> engines, cluster,
+files, metadata. Ingest, places, reading and search stand side by side, and web ingests nothing.
 """
 
 

@@ -24,10 +24,11 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search.api import Images
+from datasette_image_search.cluster import head, nodes
 from datasette_image_search.embedders import registry
 from datasette_image_search.engines import lance, lance_on_ray, places
 from datasette_image_search.errors import ImageSearchError
-from datasette_image_search.ingest import batches, cluster_nodes
+from datasette_image_search.ingest import batches
 from datasette_image_search.ingest import cluster as module
 from datasette_image_search.ingest.own_images import OwnImage
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
@@ -401,7 +402,7 @@ def test_a_cluster_that_is_busy_does_not_make_a_run_hang(
     cluster: Any, run: Run, ray: dict, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     api = pytest.importorskip("ray")
-    monkeypatch.setattr(cluster_nodes, "ROOM_SECONDS", 2.0)
+    monkeypatch.setattr(nodes, "ROOM_SECONDS", 2.0)
     api.init(address=cluster.address, log_to_driver=False)
     try:
         group = api.util.placement_group([{"CPU": 1}] * 2)
@@ -468,10 +469,24 @@ def test_an_index_of_an_engine_is_built_by_the_nodes(
         assert images.search("#7", 1)[0].id == 7
         assert images.status()["problem"] is None
 
-        lost = pytest.importorskip("ray").exceptions.WorkerCrashedError()
+        lost = RuntimeError("Failed")
+        lost.__cause__ = pytest.importorskip("ray").exceptions.WorkerCrashedError()
         monkeypatch.setattr("lance_ray.create_index", mock.Mock(side_effect=lost))
         with pytest.raises(
             ImageSearchError, match=r"the cluster did not build the index \(.*again"
         ):
             images.index("ivf_pq", engine="lance", queries=queries, **ray)
+        assert images.search("#7", 1)[0].id == 7
+
+        # As Ray waits for a head that is away.
+        has_answered = threading.Event()
+        monkeypatch.setattr("lance_ray.create_index", lambda *_, **__: has_answered.wait(HANGS))
+        monkeypatch.setattr(head, "SILENT_SECONDS", 0.0)
+        monkeypatch.setattr(head, "ASK_SECONDS", 0.0)
+        monkeypatch.setattr(head.Head, "answers", lambda *_: False)
+        with pytest.raises(
+            ImageSearchError, match=r"the head of the cluster, .* does not answer any"
+        ):
+            images.index("ivf_pq", engine="lance", queries=queries, **ray)
+        has_answered.set()
         assert images.search("#7", 1)[0].id == 7

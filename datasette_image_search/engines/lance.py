@@ -21,6 +21,7 @@ import numpy as np
 from ..files.remote_urls import is_url
 from ..files.whole_files import sync_names
 from .half_precision import best_of
+from .lance_rows import MOST_NAMED, among, filter_by, parts, rows_of
 from .protocol import EngineError, EngineRequest, VectorEngine
 
 if TYPE_CHECKING:
@@ -41,21 +42,9 @@ AUTO_EXACT = 50_000
 FEWEST = 4_096
 """Vectors below which no index is trained, whoever asks for it."""
 
-MOST_NAMED = 10_000
-"""Ids that are looked up by their index at once."""
-
-SHARE_NAMED = 1 / 50
-"""The share of all vectors from which on reading them in order is quicker than looking up each."""
-
 ALWAYS = {"_transactions", "_versions"}
 LAYOUT = {"data", "_deletions", "_indices", "_refs", *ALWAYS}
 """The folders of a dataset, and those that each has, one of them at least if it is damaged."""
-
-BATCH = 2_048
-"""
-Vectors that are read at once. Four times as many take twice the time of a processor: their memory is too much for its cache,
-and is given back each time.
-"""
 
 READ_FOR = timedelta(hours=1)
 """How long the files of any former version stay for those who still read it."""
@@ -167,8 +156,8 @@ class LanceEngine(VectorEngine):
 
     def remove(self, ids: np.ndarray) -> None:
         self._go_on()
-        for named in _parts(ids, MOST_NAMED):
-            self._asked(partial(_delete, ids=named))
+        for some in parts(ids, MOST_NAMED):
+            self._asked(partial(_delete, ids=some))
 
     def optimize(self, type: str) -> None:
         if type not in self.types:
@@ -313,39 +302,14 @@ class LanceEngine(VectorEngine):
         if self._dataset is None or (ids is not None and not len(ids)):
             return
         columns = ["id", "vector", "check"] if checked else ["id", "vector"]
-        for rows in self._rows(ids, columns):
+        read = rows_of(self._dataset, ids, columns)
+        while (rows := self._changed(lambda: next(read, None))) is not None:
             held, halves = self._arrays(rows)
             if ids is not None:
-                is_asked = _among(ids, held)
+                is_asked = among(ids, held)
                 held, halves = held[is_asked], halves[is_asked]
             if len(held):
                 yield held, halves
-
-    def _rows(
-        self, ids: np.ndarray | None, columns: Sequence[str]
-    ) -> Iterator[pyarrow.Table | pyarrow.RecordBatch]:
-        """All rows with some ids, ascending, or with any, and perhaps others between them, by what reads them soonest."""
-        within = "id >= 0"
-        if ids is not None:
-            few = max(MOST_NAMED // 10, SHARE_NAMED * self.count())
-            if len(ids) <= few:
-                for named in _parts(ids, MOST_NAMED):
-                    yield self._asked(partial(_named_rows, ids=named, columns=columns))
-                return
-            at = self._places_of(ids)
-            if np.count_nonzero(np.diff(at) > 1) <= few:
-                for places in _parts(at, MOST_NAMED):
-                    yield self._asked(partial(_taken, places=places, columns=columns))
-                return
-            within = f"id >= {ids[0]} and id <= {ids[-1]}"
-        batches = self._asked(partial(_in_order, within=within, columns=columns))
-        while (batch := self._changed(lambda: next(batches, None))) is not None:
-            yield batch
-
-    def _places_of(self, ids: np.ndarray) -> np.ndarray:
-        """Where the rows with some ids, ascending, are, in the order of the dataset."""
-        table = self._asked(lambda dataset: dataset.to_table(["id"]))
-        return np.flatnonzero(_among(ids, table.column("id").to_numpy()))
 
     def _arrays(self, rows: pyarrow.Table | pyarrow.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         vectors = rows.column("vector")
@@ -410,7 +374,7 @@ def _imported() -> Any:
 
 
 def _delete(dataset: Any, ids: np.ndarray) -> None:
-    dataset.delete(_named(ids))
+    dataset.delete(filter_by(ids))
 
 
 def _delete_tag(dataset: Any, name: str) -> None:
@@ -428,21 +392,6 @@ def _as_url(place: str) -> str:
     """Of a folder on a disk: by its path, Lance writes tags first to one of another name, where an "ü" is "%C3%BC"."""
     return (
         place if is_url(place) else f"file-object-store{Path(place).as_uri().removeprefix('file')}"
-    )
-
-
-def _named_rows(dataset: Any, ids: np.ndarray, columns: Sequence[str]) -> pyarrow.Table:
-    return dataset.to_table(list(columns), filter=_named(ids))
-
-
-def _taken(dataset: Any, places: np.ndarray, columns: Sequence[str]) -> pyarrow.Table:
-    return dataset.take(places, columns=list(columns))
-
-
-def _in_order(dataset: Any, within: str, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
-    """Without a filter, Lance would read larger parts, in more memory."""
-    return dataset.to_batches(
-        list(columns), batch_size=BATCH, filter=within, use_scalar_index=False
     )
 
 
@@ -482,20 +431,6 @@ def _says_missing(error: Exception) -> bool:
 
 def _tag(token: str) -> str:
     return f"image-search-{token}"
-
-
-def _named(ids: np.ndarray) -> str:
-    return f"id in ({', '.join(map(str, ids.tolist()))})"
-
-
-def _among(ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """A bool for each of the others: whether it is one of some ids, ascending, at least one."""
-    return ids[np.searchsorted(ids, others).clip(max=len(ids) - 1)] == others
-
-
-def _parts(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for start in range(0, len(array), size):
-        yield array[start : start + size]
 
 
 def _best_of(

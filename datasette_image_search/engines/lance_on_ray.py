@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from ..cluster.head import ClusterLost, Watch, head_of_this, in_short, watched
 from .protocol import EngineError
 
 LIST = 4_096
@@ -31,19 +33,21 @@ def build(dataset: Any, n: int, index_type: str, **options: Any) -> Any:
         ) from error
     import ray
 
-    free = int(ray.available_resources().get("CPU", 0))
-    if free < 1:
-        raise EngineError(
-            "the cluster has no free processor to build the index on; wait until its other work ends, or leave --ray out"
-        )
     lists = max(1, n // LIST)
     trained = lists
     if index_type == "IVF_RQ":
         options["num_bits"] = BITS
     else:
         trained = max(lists, CODES)
+    watch = Watch(head_of_this())
     try:
-        return lance_ray.create_index(
+        free = int(watched(ray.available_resources, watch).get("CPU", 0))
+        if free < 1:
+            raise EngineError(
+                "the cluster has no free processor to build the index on; wait until its other work ends, or leave --ray out"
+            )
+        create = partial(
+            lance_ray.create_index,
             dataset,
             "vector",
             index_type,
@@ -52,8 +56,14 @@ def build(dataset: Any, n: int, index_type: str, **options: Any) -> Any:
             sample_rate=max(2, min(SAMPLE, n // trained)),
             **options,
         )
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return watched(create, watch)
+    except ClusterLost as error:
+        raise EngineError(str(error)) from error
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+        # lance-ray has Ray's error as the cause of its own; others of the same kind are those of Lance.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, ray.exceptions.RayError | ConnectionError):
+            raise
         raise EngineError(
-            f"the cluster did not build the index ({said}); see to the cluster and run this again, or leave --ray out"
+            f"the cluster did not build the index ({in_short(cause)}); see to the cluster and run this again, or leave --ray out"
         ) from error

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from ..cluster.head import AGAIN, LOOK_SECONDS, ClusterError, ClusterLost, Watch, in_reach, watched
+from ..cluster.nodes import Place, connected, no_room, nodes_of, places_of, wait_for_room
 from ..decoding.opening import Unreadable
 from ..embedders.protocol import Embedder, ModelRequest
 from ..errors import ImageSearchError, counted
-from .cluster_address import AGAIN, ClusterLost, Watch, in_reach
-from .cluster_nodes import Place, connected, no_room, places_of, wait_for_room
 from .cluster_worker import PACKAGE, Ready, Task, Worker
 from .encoding import EncodedBatch, EncodingSettings, batch_of_failures
-from .model_choice import RunError
 from .own_images import ImageSource, OwnImage
 from .report import NodeWork
 from .walk import FoundFile
@@ -55,9 +54,6 @@ JOIN_SECONDS = 10.0
 
 PREPARE_SECONDS = 1200.0
 """The longest time in which one gets ready: a node may download the model first."""
-
-LOOK_SECONDS = 0.5
-"""How often a Ctrl-C is noticed while nothing comes back."""
 
 LOST = (
     "the process that read it, or its node, ended three times while it had this file and those beside it; the next run "
@@ -120,10 +116,10 @@ def cluster_encoder(
 ) -> Iterator[ClusterEncoder]:
     """
     An Encoder that is a Ray cluster, whose actors have the same model as `embedder`, and the roots that the `samples` are
-    below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. What is waited for is told to `on_waiting`. Raises RunError, before
+    below. `cpus` is as in places_of(), and `workers` replaces the number of threads that decode. What is waited for is told to `on_waiting`. Raises ClusterError, before
     any work, if there is no cluster or no room in it, or if a node is not fit for this run.
     """
-    with connected(address, is_watched=True) as head:
+    with connected(address) as head:
         import ray
 
         watch = Watch(head)
@@ -141,9 +137,7 @@ def cluster_encoder(
             settings,
             tuple(_readable(samples)),
         )
-        with in_reach():
-            nodes = ray.nodes()
-        places = places_of(nodes, cpus)
+        places = places_of(nodes_of(watch), cpus)
         wait_for_room(places, watch)
         encoder = ClusterEncoder(places, task, weights, workers, watch)
         try:
@@ -180,14 +174,14 @@ class ClusterEncoder:
         task: Task,
         weights: Any,
         workers: int | None,
-        head: Watch,
+        watch: Watch,
     ) -> None:
         import ray
 
         self._ray = ray
         self._worker = ray.remote(Worker)
         self._task, self._weights, self._workers = task, weights, workers
-        self._head = head
+        self._watch = watch
         self._lost: deque[_Batch] = deque()
         self._done: dict[int, list[EncodedBatch]] = {}
         self._losses: dict[str, int] = {}
@@ -205,7 +199,7 @@ class ClusterEncoder:
     def start(self, on_waiting: Callable[[str], None]) -> None:
         """
         Wait until the actors are ready, or until only some are and nothing comes of the others for JOIN_SECONDS: these
-        join when they are. Raises RunError.
+        join when they are. Raises ClusterError.
         """
         while any(actor.device is None for actor in self._actors):
             on_waiting(self.where)
@@ -248,12 +242,13 @@ class ClusterEncoder:
     def _made(self, place: Place, deaths: int = 0) -> _Actor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        handle: Any = self._worker.options(
+        worker: Any = self._worker.options(
             num_cpus=place.cpus,
             num_gpus=place.gpus,
             max_concurrency=AT_ONCE,
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
-        ).remote()
+        )
+        handle: Any = watched(worker.remote, self._watch)
         return _Actor(place, handle, handle.is_there.remote(), deaths)
 
     def _prepare(self, actor: _Actor) -> None:
@@ -268,7 +263,7 @@ class ClusterEncoder:
     def _is_ready(self, actor: _Actor, ready: Ready) -> None:
         if ready.problem is not None:
             self._remove(actor)
-            raise RunError(f"node {actor.place.name} {ready.problem}")
+            raise ClusterError(f"node {actor.place.name} {ready.problem}")
         actor.prepared, actor.device = None, ready.device
         node = actor.place.node
         self._devices[node] = ready.device
@@ -284,15 +279,15 @@ class ClusterEncoder:
             self._ray.kill(actor.handle)
 
     def _replace(self, actor: _Actor, error: Exception) -> None:
-        """Raises RunError if it was the last, or one of the first, and not as its node has died."""
+        """Raises ClusterError if it was the last, or one of the first, and not as its node has died."""
         self._remove(actor)
         place, deaths = actor.place, 0
-        with in_reach():
-            nodes = self._ray.nodes()
-        is_alive = any(each["Alive"] and each["NodeID"] == place.node for each in nodes)
+        is_alive = any(
+            each["Alive"] and each["NodeID"] == place.node for each in nodes_of(self._watch)
+        )
         if actor.device is None:
             if is_alive and not self._is_running:
-                raise RunError(
+                raise ClusterError(
                     f"an actor on node {place.name} ended before it was ready ({_why(error)}); check that {PACKAGE} "
                     f"{self._task.version} is installed there, and that its memory is enough for the model"
                 )
@@ -311,7 +306,7 @@ class ClusterEncoder:
 
     def _check_some(self, actors: Sequence[_Actor]) -> None:
         if not actors:
-            raise no_room(self._places)
+            raise no_room(self._places, self._watch)
 
     # --- The batches -----------------------------------------------------------------------------------
 
@@ -322,7 +317,7 @@ class ClusterEncoder:
         with_content: Callable[[ImageSource], ImageSource],
         is_wanted: Callable[[], bool],
     ) -> Iterator[EncodedBatch]:
-        """As encode_in_batches(). What a replaced actor cannot do any more is a RunError of all of them."""
+        """As encode_in_batches(). What a replaced actor cannot do any more is a ClusterError of all of them."""
         began = self._moved = time.monotonic()
         try:
             yield from self._encode(map(with_content, images), roots, is_wanted)
@@ -386,7 +381,7 @@ class ClusterEncoder:
         of = {ref: actor for actor in self._actors for ref in actor.refs}
         if not of:
             return
-        if not self._head.is_there():
+        if not self._watch.is_there():
             time.sleep(LOOK_SECONDS)
             return
         with in_reach():
@@ -407,7 +402,7 @@ class ClusterEncoder:
             raise _told(actor, value) from value
         if isinstance(value, errors.RayError):
             # Else it is asked for again when the head is there.
-            if self._head.is_there(anew=True):
+            if self._watch.is_there(anew=True):
                 self._replace(actor, value)
             return
         if ref == actor.started:
@@ -491,5 +486,5 @@ def _told(actor: _Actor, error: Any) -> Exception:
     """The error that an actor has raised, as this process would have."""
     cause = error.cause
     if isinstance(cause, ImageSearchError):
-        return RunError(f"node {actor.place.name}: {cause}")
+        return ClusterError(f"node {actor.place.name}: {cause}")
     return cause if isinstance(cause, Exception) else error

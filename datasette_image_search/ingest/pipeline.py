@@ -17,6 +17,7 @@ from functools import partial
 from sqlite_utils import Database
 
 from .. import store
+from ..cluster.head import ClusterLost
 from ..embedders.fingerprints import INT8, precision_of
 from ..embedders.protocol import Embedder, ModelRequest
 from ..embedders.registry import load_embedder
@@ -48,7 +49,6 @@ from ..store.writes import (
 )
 from .batches import batches
 from .cluster import cluster_encoder
-from .cluster_address import ClusterLost
 from .encoding import EncodedBatch, Encoder, EncodingSettings, HereEncoder
 from .made_ahead import made_ahead
 from .model_choice import RunError

@@ -6,14 +6,16 @@ say that the head stays away. And the error of a call to Ray that does not reach
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from .model_choice import RunError
+from ..errors import ImageSearchError
 
 ANSWER_SECONDS = 10.0
 
@@ -35,7 +37,17 @@ AGAIN = "run this again: what is committed stays"
 USUAL_PORTS = "Ray's ports are usually 6379, and 10001 with ray://"
 
 
-class ClusterLost(RunError):
+LOOK_SECONDS = 0.5
+"""How often a Ctrl-C is noticed, and a head asked, while nothing comes back."""
+
+T = TypeVar("T")
+
+
+class ClusterError(ImageSearchError):
+    """A cluster that is not there, or has no room."""
+
+
+class ClusterLost(ClusterError):
     """A cluster cannot go on in the middle of a run. What is committed stays."""
 
 
@@ -153,6 +165,25 @@ class Watch:
         return self._silent_since is None
 
 
+def watched(call: Callable[[], T], watch: Watch) -> T:
+    """
+    What a call to Ray returns or raises. It is made in a thread of its own, because it may wait for a head that is away, and stays
+    there. Raises ClusterLost, as the watch does.
+    """
+    made: Future[T] = Future()
+
+    def make() -> None:
+        try:
+            made.set_result(call())
+        except BaseException as error:
+            made.set_exception(error)
+
+    threading.Thread(target=make, daemon=True).start()
+    while not wait([made], LOOK_SECONDS).done:
+        watch.is_there()
+    return made.result()
+
+
 def head_at(address: str) -> Head:
     """The head at HOST:PORT or ray://HOST:PORT. Raises ValueError if it is neither."""
     is_client = address.startswith(CLIENT)
@@ -172,14 +203,15 @@ def resolved(address: str) -> str:
     return str(canonicalize_bootstrap_address(AUTO)) if named == AUTO else named
 
 
-def head_of_this(address: str) -> Head:
-    """The head that Ray in this process is connected to, by some address."""
+def head_of_this() -> Head:
+    """The head that Ray in this process is connected to."""
     import ray
     from ray.util.client import ray as client
 
-    if not address.startswith(CLIENT):
+    if not client.is_connected():
         return head_at(ray.get_runtime_context().gcs_address)
-    return replace(head_at(address), session=tuple(client.get_context().client_worker.metadata))
+    worker: Any = client.get_context().client_worker
+    return replace(head_at(f"{CLIENT}{worker._conn_str}"), session=tuple(worker.metadata))
 
 
 @contextmanager
@@ -195,7 +227,7 @@ def authentication_kept() -> Iterator[None]:
 def authenticate(address: str) -> None:
     """
     From now on Ray sends a token if the head at an address asks for one, and only then: actors without a token could not
-    answer it. A person's own RAY_AUTH_MODE stays. Raises OSError or ValueError if no Ray answers, RunError if it refuses the token.
+    answer it. A person's own RAY_AUTH_MODE stays. Raises OSError or ValueError if no Ray answers, ClusterError if it refuses the token.
     """
     head = head_at(address)
     own = os.environ.get(AUTH_MODE) or None
@@ -206,7 +238,7 @@ def authenticate(address: str) -> None:
             head.ask(ANSWER_SECONDS)
             return
     also = "" if own is None else f", and RAY_AUTH_MODE, which is {own!r}, to 'token'"
-    raise RunError(
+    raise ClusterError(
         f"the cluster at {address!r} asks for a token, and this machine has another or none; copy ~/.ray/auth_token from its "
         f"head, or set RAY_AUTH_TOKEN{also}"
     )

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import counted
-from .cluster_address import (
+from .head import (
     AGAIN,
+    ClusterError,
     ClusterLost,
     Head,
     Watch,
@@ -23,8 +24,8 @@ from .cluster_address import (
     in_reach,
     in_short,
     resolved,
+    watched,
 )
-from .model_choice import RunError
 
 HERE = "local"
 """The address that starts Ray on this machine."""
@@ -63,11 +64,11 @@ class Place:
 
 
 @contextmanager
-def connected(address: str, *, is_watched: bool = False) -> Iterator[Head]:
+def connected(address: str) -> Iterator[Head]:
     """
-    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Who has
-    a Watch of a head that `is_watched` asks Ray nothing while it is away: some questions then wait for it. Raises RunError
-    without Ray, and if there is none at the address.
+    The head of a cluster, to which Ray in this process is connected; if it is connected already, it is left as it is. Whoever
+    asks Ray anything has a Watch of the head: while that is away, Ray waits. Raises ClusterError without Ray, and if there is
+    none at the address.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == HERE:
@@ -75,32 +76,34 @@ def connected(address: str, *, is_watched: bool = False) -> Iterator[Head]:
     try:
         import ray
     except ImportError:
-        raise RunError("--ray needs an extra: pip install 'datasette-image-search[ray]'") from None
+        raise ClusterError(
+            "--ray needs an extra: pip install 'datasette-image-search[ray]'"
+        ) from None
     if ray.is_initialized():
-        yield head_of_this(address)
+        yield head_of_this()
         return
-    with authentication_kept(), _settings_of(address, is_watched=is_watched):
+    with authentication_kept(), _settings_of(address):
         try:
             address = resolved(address)
             if address != HERE:
                 authenticate(address)
             ray.init(address=address, **options)
         except (OSError, ValueError, RuntimeError) as error:
-            raise RunError(
+            raise ClusterError(
                 f"there is no Ray at {address!r} ({in_short(error)}); start it with `ray start --head`, or leave the address out "
                 "to start it here"
             ) from error
         try:
-            yield head_of_this(address)
+            yield head_of_this()
         finally:
             ray.shutdown()
 
 
 @contextmanager
-def _settings_of(address: str, *, is_watched: bool) -> Iterator[None]:
+def _settings_of(address: str) -> Iterator[None]:
     """
     Ray's own settings, for as long as the context lasts. What is started here tells nobody of itself, and listens on loopback. A head
-    elsewhere that `is_watched` may be away for longer than a minute, after which Ray would end this process.
+    elsewhere may be away for longer than a minute, after which Ray would end this process.
     """
     from ray._private import ray_constants
 
@@ -110,7 +113,7 @@ def _settings_of(address: str, *, is_watched: bool) -> Iterator[None]:
     if address == HERE:
         meant[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-    elif is_watched:
+    else:
         meant["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(RECONNECT_SECONDS)
     added = meant.keys() - os.environ.keys()
     os.environ.update({name: meant[name] for name in added})
@@ -122,10 +125,18 @@ def _settings_of(address: str, *, is_watched: bool) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def nodes_of(watch: Watch) -> list[dict[str, Any]]:
+    """The nodes of the cluster that this process is connected to, as ray.nodes() tells them. Raises ClusterLost."""
+    import ray
+
+    with in_reach():
+        return watched(ray.nodes, watch)
+
+
 def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Place]:
     """
     A place for each GPU of all nodes, as ray.nodes() tells them; if there is none, for each `cpus` processors, None for
-    USUAL_CPUS or what a smaller node has. Raises RunError if that is none.
+    USUAL_CPUS or what a smaller node has. Raises ClusterError if that is none.
     """
     alive = [node for node in nodes if node["Alive"]]
     names = node_names(alive)
@@ -133,32 +144,32 @@ def places_of(nodes: Sequence[Mapping[str, Any]], cpus: int | None) -> list[Plac
     places = by_gpu or [place for node in alive for place in _on_cpus(node, names, cpus)]
     if not places:
         most = max((_count(node, "CPU") for node in alive), default=0)
-        raise RunError(
+        raise ClusterError(
             f"an actor needs {counted(cpus or 1, 'processor')}, and no node has more than {most}: the cluster has "
             f"{counted(len(alive), 'node')}; give a smaller --ray-cpus, or add nodes"
         )
     return places
 
 
-def wait_for_room(places: Sequence[Place], head: Watch) -> None:
+def wait_for_room(places: Sequence[Place], watch: Watch) -> None:
     """
     Until there is room for an actor at one of the places, as far as that is known. Raises ClusterLost if there is none, or
     the head stays away.
     """
     deadline = time.monotonic() + ROOM_SECONDS
     while True:
-        if head.is_there(anew=True):
-            if any(map(_has_room, places, _free(places))):
+        if watch.is_there(anew=True):
+            if any(map(_has_room, places, _free(places, watch))):
                 return
             if time.monotonic() > deadline:
-                raise no_room(places)
+                raise no_room(places, watch)
         time.sleep(0.2)
 
 
-def no_room(places: Sequence[Place]) -> ClusterLost:
+def no_room(places: Sequence[Place], watch: Watch) -> ClusterLost:
     """The error of a cluster in which no actor can run at any of the places, with what is free of it."""
     least = min(places, key=lambda place: place.size)
-    most = max(_free(places))
+    most = max(_free(places, watch))
     return ClusterLost(
         f"no actor can run: one needs {least.needs} of one node, and no node has more than {most:g} free; wait until "
         f"others are done, or add nodes, and {AGAIN}"
@@ -169,9 +180,15 @@ def _has_room(place: Place, free: float) -> bool:
     return place.size <= free
 
 
-@in_reach()
-def _free(places: Sequence[Place]) -> list[float]:
+def _free(places: Sequence[Place], watch: Watch) -> list[float]:
     """What is free of the resource of each place, on its node."""
+    with in_reach():
+        of = watched(_free_by_node, watch)
+    resources = ((place, "GPU" if place.gpus else "CPU") for place in places)
+    return [float(of.get(place.node, {}).get(resource, 0)) for place, resource in resources]
+
+
+def _free_by_node() -> Mapping[str, Mapping[str, float]]:
     import ray
     from ray._private.state import available_resources_per_node
     from ray.util.client import ray as client
@@ -179,11 +196,9 @@ def _free(places: Sequence[Place]) -> list[float]:
     if client.is_connected():
         # Only the nodes know it. A task that needs no processor runs on any of them.
         task = ray.remote(num_cpus=0)(available_resources_per_node)
-        of = ray.get(task.remote(), timeout=TASK_SECONDS)
-    else:
-        of = available_resources_per_node()
-    resources = ((place, "GPU" if place.gpus else "CPU") for place in places)
-    return [float(of.get(place.node, {}).get(resource, 0)) for place, resource in resources]
+        free: Mapping[str, Mapping[str, float]] = ray.get(task.remote(), timeout=TASK_SECONDS)
+        return free
+    return available_resources_per_node()
 
 
 def node_names(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

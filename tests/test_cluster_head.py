@@ -15,11 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from datasette_image_search.ingest import cluster_address
-from datasette_image_search.ingest.cluster_address import (
+from datasette_image_search.cluster import head as module
+from datasette_image_search.cluster.head import (
+    ClusterError,
     ClusterLost,
     Head,
     Watch,
@@ -29,9 +31,9 @@ from datasette_image_search.ingest.cluster_address import (
     in_reach,
     in_short,
     resolved,
+    watched,
 )
-from datasette_image_search.ingest.cluster_nodes import connected
-from datasette_image_search.ingest.model_choice import RunError
+from datasette_image_search.cluster.nodes import connected
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.ingest.report import Progress
 
@@ -56,7 +58,7 @@ def test_an_address_is_a_host_and_a_port(address: str, target: str):
 def test_an_address_without_a_port_is_refused_at_once(address: str):
     """Ray tries for 30 seconds."""
     pytest.importorskip("ray")
-    with pytest.raises(RunError, match=f"there is no Ray at '{address}' "), connected(address):
+    with pytest.raises(ClusterError, match=f"there is no Ray at '{address}' "), connected(address):
         pass
 
 
@@ -64,7 +66,7 @@ def test_an_address_without_a_port_is_refused_at_once(address: str):
 def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.MonkeyPatch):
     """One that says nothing kept Ray waiting for minutes."""
     pytest.importorskip("ray")
-    monkeypatch.setattr(cluster_address, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         refused = threading.Event()
 
@@ -76,7 +78,10 @@ def test_a_port_of_another_program_is_refused(said: bytes, monkeypatch: pytest.M
         talking = threading.Thread(target=answer)
         talking.start()
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(RunError, match=f"there is no Ray at '{address}'"), connected(address):
+        with (
+            pytest.raises(ClusterError, match=f"there is no Ray at '{address}'"),
+            connected(address),
+        ):
             pass
         refused.set()
         talking.join()
@@ -188,7 +193,7 @@ def test_a_silence_begins_with_the_first_question_that_has_no_answer(
 ):
     """A process that writes for long asks nothing."""
     clock, answered = Clock(), True
-    monkeypatch.setattr(cluster_address, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Head, "answers", lambda *_: answered)
     watch = Watch(head_at("gpu-1:6379"))
     assert watch.is_there()
@@ -216,11 +221,31 @@ def test_a_head_that_comes_back_in_time_is_waited_for(monkeypatch: pytest.Monkey
     assert not watch.is_there()
     assert watch.is_there()
     assert watch.is_there()
-    monkeypatch.setattr(cluster_address, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(module, "SILENT_SECONDS", -1.0)
     # One question may be lost.
     assert not watch.is_there(anew=True)
     with pytest.raises(ClusterLost, match=r"the head of the cluster, gpu-1:6379, does not answer"):
         watch.is_there(anew=True)
+
+
+def test_a_call_that_waits_for_a_head_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    """ray.nodes() waits without an end."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "ASK_SECONDS", -1.0)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(Head, "answers", lambda *_: False)
+    over = threading.Event()
+    with pytest.raises(ClusterLost, match=r"the head of the cluster, gpu-1:6379, does not answer"):
+        watched(lambda: over.wait(HANGS), Watch(head_at("gpu-1:6379")))
+    over.set()
+
+
+def test_a_watched_call_returns_and_raises_as_it_would(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Head, "answers", lambda *_: True)
+    watch = Watch(head_at("gpu-1:6379"))
+    assert watched(lambda: [1, 2], watch) == [1, 2]
+    with pytest.raises(TimeoutError, match="its own"):
+        watched(mock.Mock(side_effect=TimeoutError("its own")), watch)
 
 
 # --- A cluster of `ray start` --------------------------------------------------------------------
@@ -316,7 +341,7 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
 ):
     """Without a token, Ray said after a minute that there is no cluster; without a head, it ended the process."""
     # An actor works on for some time.
-    monkeypatch.setattr(cluster_address, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "ASK_SECONDS", 0.05)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     address = f"127.0.0.1:{started.port}"
     photos = tmp_path / "photos"
@@ -325,7 +350,9 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
     request = EmbedRequest(path, "images", (photos,), model="palette", batch_size=2, ray=address)
 
     monkeypatch.setenv("RAY_AUTH_TOKEN", "b2" * 32)
-    with pytest.raises(RunError, match=rf"the cluster at '{address}' asks for a token, and this"):
+    with pytest.raises(
+        ClusterError, match=rf"the cluster at '{address}' asks for a token, and this"
+    ):
         embed_images(request)
     assert not path.exists()
 
@@ -339,8 +366,8 @@ def test_a_cluster_that_asks_for_a_token_gets_it_and_its_end_is_said(
             # Else Ray ends this process, if it is busy for a minute.
             assert os.environ[RECONNECT] == "86400"
             kill_all(started.folder)
-            monkeypatch.setattr(cluster_address, "SILENT_SECONDS", 2.0)
-            monkeypatch.setattr(cluster_address, "ANSWER_SECONDS", 2.0)
+            monkeypatch.setattr(module, "SILENT_SECONDS", 2.0)
+            monkeypatch.setattr(module, "ANSWER_SECONDS", 2.0)
 
     with pytest.raises(ClusterLost, match=r"does not answer any more; .*: what is committed stays"):
         embed_images(request, kill_the_head)

@@ -1,0 +1,1 @@
+"""A Ray cluster: its head, its nodes, and what waits for them."""
