@@ -119,9 +119,17 @@ def _left_out(items: list[pytest.Item]) -> Iterator[pytest.Item]:
         yield from sorted(of_test, key=chances.__getitem__)[1:]
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays, and need not be looked through for what may go."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays, and need not be looked through for what may go."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        # What a test leaves goes with the next ones: seven hundred new objects are too few to look for it.
+        gc.set_threshold(10_000)
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:
