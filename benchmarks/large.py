@@ -94,7 +94,7 @@ def indexed(database: Path, type: str, engine: str) -> list[Row]:
     beside = [file for file in files if f"{database.name}-image-search-" in str(file)]
     size = sum(file.stat().st_size for file in beside if file.is_file())
     return [
-        ("index", f"{tuning.factory} {tuning.parameters}", "", ""),
+        ("index", f"{tuning.factory} {tuning.parameters}" if tuning else "flat", "", ""),
         ("beside the database", size / 1e9, "GB", ""),
     ]
 
