@@ -11,7 +11,7 @@ import pytest
 
 from datasette_image_search.search import all_scores, byte_codes
 from datasette_image_search.search.all_scores import AllScores
-from datasette_image_search.search.byte_codes import ByteCodes
+from datasette_image_search.search.byte_codes import Asked
 from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.sidecar import open_sidecar, write_sidecar
 
@@ -53,7 +53,7 @@ def test_the_best_are_the_best(
     monkeypatch.setattr(all_scores, "HOPELESS", hopeless)
     for query in QUERIES:
         right = live.scores(query)
-        scores, positions = AllScores(live, query, n).best(n)
+        scores, positions = AllScores(live, query).best(n)
         assert np.array_equal(scores, np.sort(right)[::-1][:n])
         assert np.array_equal(right[positions], scores)
         assert len(set(positions.tolist())) == min(n, 1000)
@@ -63,13 +63,43 @@ def test_the_best_among_some_are_the_best_of_these(live: LiveIndex) -> None:
     among = np.arange(0, 1000, 3)
     for query in QUERIES:
         right = live.scores(query)
-        of_all = AllScores(live, query, 1)
-        for n in (1, 20, 2000):
-            scores, positions = of_all.best(n, among)
-            assert np.array_equal(scores, np.sort(right[among])[::-1][:n])
-            assert np.isin(positions, among).all()
-        scores, positions = of_all.best(3, among[:0])
-        assert len(scores) == len(positions) == 0
+        of_all = AllScores(live, query)
+        for few in (among, among[::40], among[:0], np.argsort(right)[:300]):
+            for n in (1, 20, 2000):
+                scores, positions = of_all.best(n, few)
+                assert np.array_equal(scores, np.sort(right[few])[::-1][:n])
+                assert np.isin(positions, few).all()
+
+
+@pytest.mark.parametrize("sample", [1, 3, 5000])
+def test_more_and_more_of_the_best_are_the_best_whatever_a_sample_tells(
+    live: LiveIndex, sample: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all_scores, "COSTLY", 1.0)
+    monkeypatch.setattr(all_scores, "HOPELESS", 1.0)
+    monkeypatch.setattr(all_scores, "SAMPLE", sample)
+    for query in QUERIES:
+        right = np.sort(live.scores(query))[::-1]
+        of_all = AllScores(live, query)
+        for n in (1, 20, 100, 7, 600):
+            scores, positions = of_all.best(n)
+            assert np.array_equal(scores, right[:n])
+            assert len(set(positions.tolist())) == n
+
+
+@pytest.mark.parametrize("costly", [0.0, 0.1, 1.0])
+def test_scores_are_divided_as_the_longer_codes_have_them(
+    live: LiveIndex, costly: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all_scores, "COSTLY", costly)
+    for query in QUERIES[:4]:
+        right = live.scores(query)
+        for high in (*np.quantile(right, [0.0, 0.3, 0.97]).tolist(), right[7], 2.0):
+            found, between = AllScores(live, query).divided(high - 1e-3, high)
+            assert np.array_equal(found, right >= high)
+            assert (
+                between.tolist() == np.flatnonzero((right < high) & (right >= high - 1e-3)).tolist()
+            )
 
 
 def test_only_codes_that_may_be_among_the_best_are_looked_at(
@@ -78,14 +108,14 @@ def test_only_codes_that_may_be_among_the_best_are_looked_at(
     monkeypatch.setattr(LiveIndex, "scores", lambda *_: pytest.fail("all were"))
     monkeypatch.setattr(all_scores, "COSTLY", 1.0)
     for query in QUERIES:
-        AllScores(live, query, 20).best(20)
+        AllScores(live, query).best(20)
 
 
 def test_bytes_are_not_read_if_too_many_are_asked_for(
     live: LiveIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ByteCodes, "scores", lambda *_: pytest.fail("they were"))
+    monkeypatch.setattr(Asked, "reaching", lambda *_: pytest.fail("they were"))
     for n in (21, 1000):
-        AllScores(live, QUERIES[0], n).best(n)
+        AllScores(live, QUERIES[0]).best(n)
     monkeypatch.setattr(all_scores, "MOST", 5)
-    AllScores(live, QUERIES[0], 6).best(6)
+    AllScores(live, QUERIES[0]).best(6)

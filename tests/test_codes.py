@@ -58,6 +58,19 @@ def test_all_scores_are_the_products_however_they_are_shared_out(
         assert np.abs(codes.scores(query) - VECTORS @ query).max() < codes.error(query)
 
 
+@pytest.mark.parametrize("parallel", [1, 333, 10**6])
+def test_only_higher_scores_are_kept(monkeypatch: pytest.MonkeyPatch, parallel: int) -> None:
+    monkeypatch.setattr(scanning, "PARALLEL_ABOVE", parallel)
+    codes = make_codes(VECTORS)
+    all_scores = codes.scores(QUERIES[0])
+    for least in (-2.0, float(np.median(all_scores)), 2.0):
+        positions, scores = scanning.scores_above(
+            codes.faiss_index, QUERIES[0], scanning.rows_of(codes.faiss_index), least
+        )
+        assert positions.tolist() == np.flatnonzero(all_scores > least).tolist()
+        assert np.array_equal(scores, all_scores[positions])
+
+
 def test_the_nearest_are_those_of_the_highest_scores(codes: Codes) -> None:
     scores, positions = codes.nearest(QUERIES, 50)
     exact = QUERIES @ VECTORS.T

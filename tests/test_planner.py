@@ -674,7 +674,18 @@ def test_a_filter_that_fewer_pass_widens_the_ranking(images: Images, steps: list
 
 
 @pytest.mark.usefixtures("tiny")
-@planned("rank", "enumerate")
+@planned("rank", "widen")
+def test_a_filter_that_none_of_the_first_pass_may_be_a_wide_one(
+    images: Images, steps: list[str]
+) -> None:
+    vector = random_vectors(1, seed=1)[0]
+    found = images.search(vector, 2, nearest(images, vector, 4, 8))
+    assert ids(found) == ranked(images, vector)[4:6]
+    assert names(found) == steps
+
+
+@pytest.mark.usefixtures("tiny")
+@planned("rank", "widen", "widen", "enumerate")
 def test_a_narrow_filter_is_answered_by_enumerating_what_passes_it(
     images: Images, steps: list[str]
 ) -> None:
@@ -691,7 +702,7 @@ def test_a_filter_that_nothing_passes_is_known_without_ranking_everything(images
     found = images.search(random_vectors(1, seed=1)[0], 2, Filter("0"))
     assert found.hits == ()
     assert names(found)[-1] == "enumerate"
-    assert max(step.looked_at for step in found.steps) <= 4
+    assert max(step.looked_at for step in found.steps) <= TINY["WIDEST"]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -706,7 +717,7 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
     assert ids(of_few) == ranked(images, vector)[-5:-3]
     assert ids(of_many) == ranked(images, vector)[-200:-198]
     if "list" in steps:
-        assert names(of_many) == ["list", "rank", "enumerate"]
+        assert names(of_many) == ["list", "rank", "widen", "widen", "enumerate"]
         assert of_many.steps[0].looked_at == 300 / 25 + 1
 
 
@@ -718,6 +729,20 @@ def test_a_set_of_ids_is_a_filter(images: Images) -> None:
     assert names(found) == ["enumerate"]
     assert {hit.id for hit in found.hits} == {3, 7, 12, 200}
     assert images.search(vector, 10, IdSet([])).hits == ()
+
+
+@over_engines
+def test_images_that_a_filter_names_and_that_are_gone_take_no_place_among_the_hits(
+    images: Images,
+) -> None:
+    """An album of a hundred thousand is read, and not each of its images."""
+    vector = random_vectors(1, seed=1)[0]
+    best = ranked(images, vector)[:10]
+    keys = f"select value as image_id from json_each('{json.dumps([*best, 10**9, 'x', None])}')"
+    images.delete(best[:3])
+    found = images.search(vector, 4, Filter(f"id in ({keys})", keys=keys))
+    assert ids(found) == best[3:7]
+    assert next(step for step in found.steps if step.name in ("list", "enumerate")).looked_at >= 10
 
 
 @pytest.mark.parametrize("filter", [None, Filter("size < 50"), Filter("id < 9"), IdSet([5, 6])])

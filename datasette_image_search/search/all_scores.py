@@ -1,17 +1,31 @@
 """
-The best of all vectors of an index, or of many, by their codes: from the scores of all, which are computed once.
+The best of all vectors of an index, or of many, by their codes.
 
 Codes in bytes tell which few hundred may be among the best, and only the longer codes of these are read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
+from .byte_codes import Asked
 from .live import LiveIndex
+from .segment import Segment
 
 SAMPLED = 16
 """Every so many scores tell which are high."""
+
+SAMPLE = 2_048
+"""So many codes in bytes tell it, without the others ..."""
+
+KEPT = 1 / 50
+"""... of which this share is kept at least ..."""
+
+EACH = 8
+"""... and so many for each that is asked for: others may be better than it by as much as bytes err."""
 
 COSTLY = 1 / 10
 """The share of the codes that take as long to look at one by one as all of them do in a row ..."""
@@ -23,75 +37,151 @@ HOPELESS = 1 / 50
 """The share of the codes above which, if so many are the best, bytes leave too many to look at."""
 
 
-class AllScores:
+@dataclass(frozen=True)
+class _Kept:
     """
-    The scores of all positions with a query, a row of ranking_vectors(), of which the best n are asked for first: each
-    to within `_error` of what its code has.
+    All `positions` with a score of at least `least`, ascending, and perhaps others; their `scores` are of bytes, unless
+    they `are_longer`.
     """
 
-    def __init__(self, live: LiveIndex, vector: np.ndarray, n: int) -> None:
+    least: float
+    positions: np.ndarray
+    scores: np.ndarray
+    are_longer: np.ndarray
+
+
+class AllScores:
+    """The scores of all positions with a query, a row of ranking_vectors()."""
+
+    def __init__(self, live: LiveIndex, vector: np.ndarray) -> None:
         self._live, self._vector = live, vector
         self._most = min(COSTLY * len(live), MOST)
         self._best_by_bytes = min(HOPELESS * len(live), self._most)
-        scores, errors = [], []
-        for part in live.segments:
-            if part.in_bytes is None or n > self._best_by_bytes:
-                scores.append(part.scores(vector))
-            else:
-                rough, error = part.in_bytes.scores(vector)
-                scores.append(rough)
-                errors.append(error)
-        self._scores = scores[0] if len(scores) == 1 else np.concatenate(scores)
-        self._error = max(errors, default=0.0)
+        self._asked = [
+            None if part.in_bytes is None else part.in_bytes.asked(vector) for part in live.segments
+        ]
+        self._error = max((each.error for each in self._asked if each), default=0.0)
+        self._kept: _Kept | None = None
+        self._longer: np.ndarray | None = None
 
     def best(self, n: int, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """
-        The min(n, len(among)) positions of the highest scores, all or `among` some, and these as the codes have
-        them: (scores, positions), best first.
+        The min(n, len(among)) positions of the highest scores, all or `among` some, and these as the longer
+        codes have them: (scores, positions), best first.
         """
-        scores = self._scores if among is None else self._scores[among]
+        found = self._best_by_bytes_of(n, among) if self._uses_bytes() else None
+        if found is not None:
+            return found
+        scores = self._all_longer() if among is None else self._all_longer()[among]
         best = _top(scores, n)
-        if not self._error or not len(best):
-            return scores[best], _positions(best, among)
-        if len(best) <= self._best_by_bytes:
-            # No other is among the best if its score, as high as it can be, is below all of these.
-            least = self._exactly(_positions(best, among)).min() - self._error
-            close = np.flatnonzero(scores >= least)
-            if len(close) <= self._most:
-                positions = _positions(close, among)
-                exactly = self._exactly(positions)
-                order = np.argsort(-exactly, kind="stable")[:n]
-                return exactly[order], positions[order]
-        self._scores, self._error = self._live.scores(self._vector), 0.0
-        return self.best(n, among)
+        return scores[best], best if among is None else among[best]
 
     def divided(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """
-        By the scores as the codes have them: a bool per position, whether that is at least `high`, and the positions of
-        those with at least `low` and less than that.
+        By the scores as the longer codes have them: a bool per position, whether that is at least `high`, and the
+        positions of those with at least `low` and less than that.
         """
-        if self._error:
-            found = self._scores >= high + self._error
-            unsure = np.flatnonzero((self._scores >= low - self._error) & ~found)
+        if self._uses_bytes():
+            kept = self._reaching(low - self._error, None)
+            is_sure = kept.scores >= high + self._error
+            unsure = np.flatnonzero(~is_sure)
             if len(unsure) <= self._most:
-                exactly = self._exactly(unsure)
-                found[unsure[exactly >= high]] = True
-                return found, unsure[(exactly >= low) & (exactly < high)]
-            self._scores, self._error = self._live.scores(self._vector), 0.0
-        found = self._scores >= high
-        return found, np.flatnonzero((self._scores >= low) & ~found)
+                exactly = self._exactly(kept, unsure)
+                found = np.zeros(len(self._live), dtype=bool)
+                found[kept.positions[is_sure]] = True
+                found[kept.positions[unsure[exactly >= high]]] = True
+                return found, kept.positions[unsure[(exactly >= low) & (exactly < high)]]
+        scores = self._all_longer()
+        found = scores >= high
+        return found, np.flatnonzero((scores >= low) & ~found)
 
-    def _exactly(self, positions: np.ndarray) -> np.ndarray:
-        """The scores of some positions by their longer codes."""
+    def _uses_bytes(self) -> bool:
+        return self._longer is None and any(self._asked)
+
+    def _all_longer(self) -> np.ndarray:
+        """Once they are read, nothing is faster."""
+        if self._longer is None:
+            self._longer = self._live.scores(self._vector)
+        return self._longer
+
+    def _best_by_bytes_of(
+        self, n: int, among: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """As best(); None if too many codes would have to be looked at one by one."""
+        if among is not None and len(among) <= self._best_by_bytes:
+            scores = self._scores_at(among, by_bytes=False)
+            best = _top(scores, n)
+            return scores[best], among[best]
+        n = min(n, len(self._live) if among is None else len(among))
+        if n > self._best_by_bytes:
+            return None
+        kept = self._kept if among is None else None
+        if kept is None or len(kept.positions) < n:
+            kept = self._reaching(self._about(n, among), among)
+            if len(kept.positions) < n:
+                return None
+        # No other is among the best if its score, as high as it can be, is below all of these.
+        least = self._exactly(kept, _top(kept.scores, n)).min() - self._error
+        if least < kept.least:
+            kept = self._reaching(least, among)
+        if among is None:
+            self._kept = kept
+        close = np.flatnonzero(kept.scores >= least)
+        if len(close) > self._most:
+            return None
+        exactly = self._exactly(kept, close)
+        order = np.argsort(-exactly, kind="stable")[:n]
+        return exactly[order], kept.positions[close[order]]
+
+    def _about(self, n: int, among: np.ndarray | None) -> float:
+        """A score that those which may be among the n best have, by a sample."""
+        count = len(self._live) if among is None else len(among)
+        sample = np.arange(0, count, -(-count // SAMPLE))
+        scores = self._scores_at(sample if among is None else among[sample], by_bytes=True)
+        rank = int(len(scores) * (1 - max(KEPT, EACH * n / count))) - 1
+        return float(np.partition(scores, rank)[rank]) if rank > 0 else -np.inf
+
+    def _reaching(self, least: float, among: np.ndarray | None) -> _Kept:
+        """All with this score at least, or those `among` some."""
+        parts = []
+        for start, part, asked in self._parts():
+            if asked is None:
+                scores = part.scores(self._vector)
+                positions = np.flatnonzero(scores >= least)
+                scores = scores[positions]
+            else:
+                positions, scores = asked.reaching(least)
+            parts.append((positions + start, scores, np.full(len(scores), asked is None)))
+        positions, scores, are_longer = map(np.concatenate, zip(*parts, strict=True))
+        if among is not None:
+            chosen = np.zeros(len(self._live), dtype=bool)
+            chosen[among] = True
+            inside = chosen[positions]
+            positions, scores, are_longer = positions[inside], scores[inside], are_longer[inside]
+        return _Kept(least, positions, scores, are_longer)
+
+    def _exactly(self, kept: _Kept, chosen: np.ndarray) -> np.ndarray:
+        """The scores of some of those kept by their longer codes, which are read once."""
+        new = chosen[~kept.are_longer[chosen]]
+        kept.scores[new] = self._scores_at(kept.positions[new], by_bytes=False)
+        kept.are_longer[new] = True
+        return kept.scores[chosen]
+
+    def _scores_at(self, positions: np.ndarray, *, by_bytes: bool) -> np.ndarray:
+        """The scores of some positions, shape (len(positions),), float32, by their longer codes or, if there are any, by bytes."""
         scores = np.empty(len(positions), dtype=np.float32)
-        for start, part in zip(self._live.starts(), self._live.segments, strict=True):
+        for start, part, asked in self._parts():
             inside = (positions >= start) & (positions < start + len(part))
-            scores[inside] = part.scores_at(positions[inside] - start, self._vector)
+            within = positions[inside] - start
+            if by_bytes and asked is not None:
+                scores[inside] = asked.scores_at(within)
+            else:
+                scores[inside] = part.scores_at(within, self._vector)
         return scores
 
-
-def _positions(chosen: np.ndarray, among: np.ndarray | None) -> np.ndarray:
-    return chosen if among is None else among[chosen]
+    def _parts(self) -> Iterator[tuple[int, Segment, Asked | None]]:
+        """The segments: where they begin, and what the query is to their bytes, if they have any."""
+        return zip(self._live.starts(), self._live.segments, self._asked, strict=True)
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:

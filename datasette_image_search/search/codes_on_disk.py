@@ -50,13 +50,12 @@ def byte_codes_on_disk(
     folder: Path, blocks: Blocks, count: int, dimensions: int, report: Report
 ) -> ByteCodes | None:
     """Those of so many vectors, in such a file; None if they are not worth it. Raises OSError if there is no room."""
-    codes = encoded(blocks, count, dimensions, report)
-    if codes is None:
+    parts = encoded(blocks, count, dimensions, report)
+    if parts is None:
         return None
-    encoder, parts = codes
     with tempfile.TemporaryFile(dir=folder) as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data)
         file.flush()
         memory = np.memmap(file, np.uint8, "r")
-    return read_byte_codes(memory, dimensions, count, encoder.residual, encoder.spread)
+    return read_byte_codes(memory, dimensions, count)

@@ -157,7 +157,7 @@ def _there(conn: sqlite3.Connection, live: LiveIndex) -> np.ndarray:
 def _nearest(live: LiveIndex, vector: np.ndarray, n: int) -> Ranking:
     """For a vector of shape (1, dimensions), as a search ranks the whole index."""
     if live.segments[0].in_bytes is not None:
-        return AllScores(live, vector[0], n).best(n)
+        return AllScores(live, vector[0]).best(n)
     (scores,), (positions,) = live.nearest(vector, n)
     return scores, positions
 

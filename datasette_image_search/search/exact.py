@@ -36,7 +36,7 @@ def reaching(
         found[reaching_in_lists(live, vector, least)] = True
         return live.of_any_vector(found)
     error = live.error(vector)
-    found, unsure = AllScores(live, vector, 1).divided(least - error, least + error)
+    found, unsure = AllScores(live, vector).divided(least - error, least + error)
     for positions, exact in exact_at(conn, live, unsure, vector):
         found[positions[exact >= least]] = True
     return live.of_any_vector(found)

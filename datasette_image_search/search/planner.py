@@ -167,7 +167,7 @@ def _widen(plan: Plan, vector: np.ndarray, n: int, steps: list[Step]) -> list[Hi
     name = "widen" if any(step.name in ("rank", "propose") for step in steps) else "rank"
     started = time.perf_counter()
     # An engine must be asked each time.
-    scores = AllScores(live, vector, n) if live.ranks_all else None
+    scores = AllScores(live, vector) if live.ranks_all else None
     asked, passing = np.zeros(len(live), dtype=bool), set[int]()
     while True:
         n = min(n, len(live))
@@ -220,10 +220,10 @@ def _in_lists(plan: Plan, vector: np.ndarray, steps: list[Step]) -> list[Hit]:
 
 
 def _is_hopeful(plan: Plan, passed: int, looked_at: int) -> bool:
-    """Whether enough would pass within the widest ranking, if as many passed as did so far."""
+    """Whether enough would pass within the widest ranking, if as many passed as did so far, or one: none may be chance."""
     if plan.filter is None:
         return True
-    return passed * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
+    return max(1, passed) * WIDEST >= plan.wanted * looked_at and looked_at < WIDEST
 
 
 def _wider(plan: Plan, passed: int, looked_at: int) -> int:
@@ -252,7 +252,7 @@ def _enumerate(
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
     if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
-        scores = AllScores(live, vector, n)
+        scores = AllScores(live, vector)
     while True:
         if scores is not None:
             found, positions = scores.best(n, listed)

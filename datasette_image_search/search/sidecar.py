@@ -33,7 +33,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +81,7 @@ class Header:
     and `rows` the length of the two of rows; None if the database had no tokens. `references` is the token of
     the reference queries by which codes have biases, and more components than vectors: `code_dimensions`. `checksum` is of all
     that, and `tuning` is None for codes. `engine` has the vectors of a file without a FAISS index. Codes in bytes
-    begin at `bytes_at`, and have errors that come of `residual` and `spread`.
+    begin at `byte_codes_at`.
     """
 
     token: str
@@ -100,9 +99,7 @@ class Header:
     references: str | None = None
     code_dimensions: int | None = None
     engine: str | None = None
-    bytes_at: int | None = None
-    residual: float = 0.0
-    spread: float = 0.0
+    byte_codes_at: int | None = None
 
     @property
     def described(self) -> int:
@@ -129,11 +126,8 @@ class Header:
             and isinstance(self.token, str)
             and (self.engine is None or isinstance(self.engine, str))
             and isinstance(self.fingerprint, str)
-            and (self.bytes_at is None or type(self.bytes_at) is int)
-            and 0 <= (self.bytes_at or 0) <= self.ids_at
-            and all(
-                type(part) is float and 0 <= part < inf for part in (self.residual, self.spread)
-            )
+            and (self.byte_codes_at is None or type(self.byte_codes_at) is int)
+            and 0 <= (self.byte_codes_at or 0) <= self.ids_at
         )
 
 
@@ -265,12 +259,10 @@ class Opened:
     def in_bytes(self) -> ByteCodes | None:
         """None if there are none. Raises NotOurs."""
         header = self.header
-        if header.bytes_at is None:
+        if header.byte_codes_at is None:
             return None
-        data = self.data[header.bytes_at : header.ids_at]
-        return read_byte_codes(
-            data, header.components, header.vectors, header.residual, header.spread
-        )
+        data = self.data[header.byte_codes_at : header.ids_at]
+        return read_byte_codes(data, header.components, header.vectors)
 
     def arrays(self) -> list[np.ndarray]:
         return [
@@ -388,15 +380,14 @@ def _write(file: BinaryIO, index: Index, made: Made, report: Report) -> None:
     """The CRC-32 is of the bytes that were meant, so that reading them back proves that they were written."""
     writer = _Writer(file)
     arrays, rows, tuning = [made.vector_ids], None, None
-    bytes_at, encoder = None, None
+    byte_codes_at = None
     if not isinstance(made, Approximate):
         if isinstance(made, Codes):
             writer.write(flat_prefix(made.faiss_index.d, len(made)))
             writer.write(made.as_bytes())
-            codes = encoded(made.blocks, len(made), made.faiss_index.d, report)
-            if codes is not None:
-                encoder, parts = codes
-                bytes_at = writer.aligned()
+            parts = encoded(made.blocks, len(made), made.faiss_index.d, report)
+            if parts is not None:
+                byte_codes_at = writer.aligned()
                 for part in parts:
                     writer.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
         arrays += [] if made.image_ids is None else [made.image_ids]
@@ -425,9 +416,7 @@ def _write(file: BinaryIO, index: Index, made: Made, report: Report) -> None:
         if hasattr(made, "faiss_index")
         else code_dimensions(index),
         engine=made.engine_name if isinstance(made, Held) else None,
-        bytes_at=bytes_at,
-        residual=encoder.residual if encoder else 0.0,
-        spread=encoder.spread if encoder else 0.0,
+        byte_codes_at=byte_codes_at,
     )
     text = json.dumps(asdict(header)).encode()
     file.write(text + _TRAILER.pack(zlib.crc32(text), len(text), MAGIC))
