@@ -71,6 +71,22 @@ def test_the_best_among_some_are_the_best_of_these(live: LiveIndex) -> None:
                 assert np.isin(positions, few).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_longer_code_that_is_no_number_comes_last(live: LiveIndex) -> None:
+    """A large file is not read as a whole before it is searched: bytes do not tell that something else is damaged."""
+    damaged = alike(900, 1e-3)
+    damaged[::2] = np.nan
+    first = replace(live.segments[0], faiss_index=make_codes(damaged).faiss_index)
+    damaged_live = replace(live, segments=(first, live.segments[1]))
+    for query in QUERIES:
+        right = np.sort(damaged_live.scores(query))[::-1]
+        for n in (1, 20, 1000):
+            scores, positions = AllScores(damaged_live, query).best(n)
+            assert len(set(positions.tolist())) == n
+            if n == 1000:
+                assert np.array_equal(scores, right)
+
+
 @pytest.mark.parametrize("sample", [1, 3, 5000])
 def test_more_and_more_of_the_best_are_the_best_whatever_a_sample_tells(
     live: LiveIndex, sample: int, monkeypatch: pytest.MonkeyPatch

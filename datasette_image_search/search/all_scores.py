@@ -121,7 +121,7 @@ class AllScores:
             if len(kept.positions) < n:
                 return None
         # No other is among the best if its score, as high as it can be, is below all of these.
-        least = self._exactly(kept, _top(kept.scores, n)).min() - self._error
+        least = float(self._exactly(kept, _top(kept.scores, n)).min()) - self._error
         if least < kept.least:
             kept = self._reaching(least, among)
         if among is None:
