@@ -42,14 +42,14 @@ from datasette_image_search.store import Filter, find_index
 
 K = 20
 TIMED = 200
-MEASURED = 100
-"""Queries for a recall, each compared with an exact search."""
+QUERIES = 100
+"""For a recall, each compared with an exact search."""
 
 SHARES = (0.1, 0.01, 0.0001)
 """Of the images, that a filter leaves."""
 
-FILTERED = 25
-"""Searches of each filter."""
+FILTERED = 1 / 4
+"""Of these queries, that search under each filter."""
 
 TRIES = 5
 
@@ -94,7 +94,7 @@ def indexed(database: Path, type: str, engine: str) -> list[Row]:
     beside = [file for file in files if f"{database.name}-image-search-" in str(file)]
     size = sum(file.stat().st_size for file in beside if file.is_file())
     return [
-        ("index", f"{tuning.factory} {tuning.parameters}", "", ""),
+        ("index", f"{tuning.factory} {tuning.parameters}" if tuning else "flat", "", ""),
         ("beside the database", size / 1e9, "GB", ""),
     ]
 
@@ -105,30 +105,31 @@ def opened(database: Path) -> list[Row]:
     return [("open the index", ms, "ms", "")]
 
 
-def searched(database: Path) -> list[Row]:
-    collection = Collection(database, text_vectors(max(TIMED, MEASURED) + TRIES))
+def searched(database: Path, queries: int = QUERIES) -> list[Row]:
+    collection = Collection(database, text_vectors(max(TIMED, queries) + TRIES))
     # First: it reads the lists that the timed searches read, as searches before these do in a server.
-    found = recall(collection, MEASURED)
+    found = recall(collection, queries)
     times = [milliseconds(collection.search, number) for number in range(TIMED)]
     exact = [milliseconds(lambda n=n: collection.search(n, exact=True)) for n in range(TRIES)]
     ranked = statistics.quantiles(times, n=20)
     return [
-        (f"recall@{K} of {MEASURED} queries", found, "", "0.95"),
+        (f"recall@{K} of {queries} queries", found, "", "0.95"),
         ("search, half of them", statistics.median(times), "ms", "25"),
         ("search, 95 % of them", ranked[-1], "ms", ""),
         ("exact search", statistics.median(exact), "ms", ""),
     ]
 
 
-def filtered(database: Path) -> list[Row]:
-    collection = Collection(database, text_vectors(FILTERED))
+def filtered(database: Path, queries: int = QUERIES) -> list[Row]:
+    searches = max(TRIES, int(FILTERED * queries))
+    collection = Collection(database, text_vectors(searches))
     rows: list[Row] = []
     for share in SHARES:
         for name, column in (("an index", "altitude"), ("no index", "+altitude")):
             filter = Filter(f"{column} < :below", {"below": share})
             first = milliseconds(lambda f=filter: collection.search(0, f, 1))
             times, hits = [], []
-            for number in range(FILTERED):
+            for number in range(searches):
                 started = time.perf_counter()
                 hits.append(len(collection.search(number, filter).hits))
                 times.append((time.perf_counter() - started) * 1000)
@@ -221,12 +222,24 @@ def private_bytes() -> int:
 @click.option("--images", default=10_000_000, show_default=True)
 @click.option("--type", default="ivf", show_default=True, help="of index-images")
 @click.option("--engine", default=BUILT_IN, show_default=True, help="of index-images")
+@click.option(
+    "--queries",
+    default=QUERIES,
+    show_default=True,
+    help="for a recall; an engine reads all for each",
+)
 @click.option("--steps", help=f"some of {','.join(STEPS)}; default: all that are not done")
-def main(database: Path, images: int, type: str, engine: str, steps: str | None) -> None:
+def main(
+    database: Path, images: int, type: str, engine: str, queries: int, steps: str | None
+) -> None:
     wanted = steps.split(",") if steps else list(STEPS)[1 if database.exists() else 0 :]
     if unknown := set(wanted) - set(STEPS):
         raise click.BadParameter(f"there is no step {min(unknown)!r}", param_hint="--steps")
-    more: dict[str, tuple[object, ...]] = {"make": (images, engine), "index": (type, engine)}
+    more: dict[str, tuple[object, ...]] = {
+        "make": (images, engine),
+        "index": (type, engine),
+        **dict.fromkeys(("search", "filters"), (queries,)),
+    }
     headers = ("step", "measured", "number", "unit", "wanted")
     for name in wanted:
         step = measured(STEPS[name], database, *more.get(name, ()))

@@ -61,7 +61,7 @@ SLOW = """
     test_own_images test_packaging test_permissions test_pictures test_planner test_private
     test_projection test_readme test_recipes test_recognition test_recorded_clip test_reuse
     test_s3 test_search_page test_side_tables test_sql_errors test_starting test_table_page
-    test_tags test_text_tokens test_text_towers test_things test_timm test_torch_runtime
+    test_tags test_text_tokens test_text_towers test_things test_timm test_torch_runtime test_umap_process
     test_uploads test_views
 """
 """Folders and modules with browsers, models, servers, processes, or much chance: not for --fast."""
@@ -72,6 +72,16 @@ HALVED = {
     *("test_pictures", "test_readme", "test_recipes", "test_uploads"),
 }
 """Folders and modules of which a run of all tests on 1.0 takes a half, as they are slow."""
+
+
+NOT_FOR_US = Path(__file__).with_name("not_for_us")
+"""Modules that take the place of packages which the environment of tests has, and others have not."""
+
+FIRST = (
+    *("test_cluster", "test_readme", "test_recipes", "test_offline", "test_packaging"),
+    *("test_cluster_head", "test_cli", "test_things"),
+)
+"""Modules with tests of ten seconds, which come first: as the last ones they would leave other processes with nothing to do."""
 
 
 MEMORY = Path("/dev/shm")
@@ -95,6 +105,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in FIRST)
     is_of_all = not any(Path(each).exists() for each in config.invocation_params.args)
     is_second = config.getoption("markexpr") == "datasette" and hasattr(Datasette, "allowed")
     if not (is_of_all and is_second) or "SOAK_MINUTES" in os.environ:
@@ -119,9 +130,17 @@ def _left_out(items: list[pytest.Item]) -> Iterator[pytest.Item]:
         yield from sorted(of_test, key=chances.__getitem__)[1:]
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays, and need not be looked through for what may go."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is imported and collected stays, and need not be looked through for what may go."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        # What a test leaves goes with the next ones: seven hundred new objects are too few to look for it.
+        gc.set_threshold(10_000)
+        gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -129,7 +148,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # A shell lets what it runs in the background ignore Ctrl-C, which some tests send to themselves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # No test fails because the machine is busy.
@@ -143,6 +162,10 @@ def pytest_configure() -> None:
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # UMAP compiles for 20 seconds, and places the few points of a test in some without.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
+        # For what the tests start, not for the processes that run them.
+        paths = [str(NOT_FOR_US), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # Before there are other processes, so that all have the same.
     os.environ.setdefault("FAULT_SEED", str(secrets.randbelow(10**9)))
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:

@@ -7,6 +7,7 @@ was forked.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -56,19 +57,34 @@ def import_commands() -> None:
     import faiss  # noqa: F401
     import sqlite_utils.cli  # noqa: F401
 
+    from datasette_image_search import api  # noqa: F401
     from datasette_image_search.cli import (  # noqa: F401
+        albums,
         duplicates,
         embedding,
         importing,
         indexing,
         locating,
+        plotting,
         reading,
+        searching,
         tags,
     )
     from datasette_image_search.decoding import films  # noqa: F401
     from datasette_image_search.embedders import palette, registry  # noqa: F401
     from datasette_image_search.ingest import pipeline, vector_import  # noqa: F401
-    from datasette_image_search.search import approximate  # noqa: F401
+    from datasette_image_search.maps.plotting import plot  # noqa: F401
+    from datasette_image_search.search import approximate, asked, planner, queries  # noqa: F401
+
+
+def read_tables() -> None:
+    """Those of our packages that a process reads once, for seconds, and that are the same for each command."""
+    from datasette_image_search.embedders.palette_colours import traits_of_rgb
+    from datasette_image_search.places.geonames import geonames, has_towns
+
+    traits_of_rgb()
+    if has_towns():
+        geonames()
 
 
 def serve(path: str) -> None:
@@ -76,6 +92,9 @@ def serve(path: str) -> None:
     import uvicorn.protocols.http.auto  # noqa: F401
 
     import_commands()
+    read_tables()
+    # Else each command looks through all of it for garbage, and so copies it.
+    gc.freeze()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()

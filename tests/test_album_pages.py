@@ -16,6 +16,7 @@ import pytest
 from datasette.app import Datasette
 from sqlite_utils import Database
 
+from datasette_image_search.search import plan
 from datasette_image_search.store import Key, find_index
 from datasette_image_search.store.albums import add_to_album
 from datasette_image_search.web.access.requested_table import RequestedTable
@@ -393,6 +394,19 @@ async def test_undo_does_not_make_an_album_again_that_somebody_deleted(albums: P
     assert undone.status_code == 400
     assert "no album" in undone.text
     assert members(albums) == {}
+
+
+async def test_a_search_in_an_album_looks_at_no_image_before_it_is_ranked(
+    albums: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One that is gone without our triggers counts among those that are ranked, and is not shown."""
+    monkeypatch.setattr(plan, "NARROW", 1)
+    change(albums, "insert into images_album_members values (1, 1000000, '2020-01-01')")
+    url = f"{PAGE}.json?q=red&_by=likeness&_image_album=Beach+%26+sea"
+    answer = (await get(served(albums), url)).json()
+    assert {hit["id"] for hit in answer["hits"]} == {3, 4}
+    assert answer["count"] == 2
+    assert (answer["plan"][0]["step"], answer["plan"][0]["looked_at"]) == ("list", 3)
 
 
 async def test_a_form_of_an_image_that_is_gone_changes_nothing(albums: Path):

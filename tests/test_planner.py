@@ -731,6 +731,20 @@ def test_a_set_of_ids_is_a_filter(images: Images) -> None:
     assert images.search(vector, 10, IdSet([])).hits == ()
 
 
+@over_engines
+def test_images_that_a_filter_names_and_that_are_gone_take_no_place_among_the_hits(
+    images: Images,
+) -> None:
+    """An album of a hundred thousand is read, and not each of its images."""
+    vector = random_vectors(1, seed=1)[0]
+    best = ranked(images, vector)[:10]
+    keys = f"select value as image_id from json_each('{json.dumps([*best, 10**9, 'x', None])}')"
+    images.delete(best[:3])
+    found = images.search(vector, 4, Filter(f"id in ({keys})", keys=keys))
+    assert ids(found) == best[3:7]
+    assert next(step for step in found.steps if step.name in ("list", "enumerate")).looked_at >= 10
+
+
 @pytest.mark.parametrize("filter", [None, Filter("size < 50"), Filter("id < 9"), IdSet([5, 6])])
 @over_engines
 def test_many_vectors_at_once_find_what_each_finds_alone(

@@ -25,7 +25,13 @@ from datasette_image_search.store import (
     StoreError,
     reads,
 )
-from datasette_image_search.store.filters import IdSet, matching, passing, vectors_by_content
+from datasette_image_search.store.filters import (
+    IdSet,
+    asked_images,
+    matching,
+    passing,
+    vectors_by_content,
+)
 from datasette_image_search.store.image_record import ImageRecord
 from datasette_image_search.store.indexes import image_table_names
 from datasette_image_search.store.ownership import has_triggers
@@ -899,6 +905,16 @@ def test_a_column_of_another_name_in_a_table_with_another_key_is_not_ours() -> N
         with pytest.raises(FilterError):
             passing(db.conn, index, [1], filter)
     assert passing(db.conn, index, [1], IdSet(["a"]).as_filter(table)) == []
+
+
+def test_the_keys_that_a_filter_names_are_listed_without_a_look_at_their_images(
+    db: Database,
+) -> None:
+    index = store.find_index(db.conn)
+    named = Filter("0", keys="select value as image_id from json_each('[2, 9, null, \"x\", 2]')")
+    assert asked_images(db.conn, index, named).tolist() == [2, 9, 2]
+    assert asked_images(db.conn, index, named, 1).tolist() == [2]
+    assert asked_images(db.conn, index, Filter("0")).tolist() == []
 
 
 def test_a_search_that_was_interrupted_is_not_the_fault_of_the_filter(db: Database) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..store import Filter, filters
-from ..store.filters import IdSet, is_indexed, matching, matching_images, passing_images
+from ..store.filters import IdSet, asked_images, is_indexed, matching, passing_images
 from .hits import Step
 from .live import LiveIndex
 from .ranking import Ranking, once
@@ -81,7 +81,7 @@ class Plan:
         if self.bounded and self.among is not None:
             left = live.image_ids(np.flatnonzero(np.any(self.among, axis=0)))
             return live.chosen_images(passing_images(conn, index, np.unique(left), filter))
-        return live.chosen_images(matching_images(conn, index, filter))
+        return live.chosen_images(asked_images(conn, index, filter))
 
 
 def listed_if_few(plan: Plan, steps: list[Step]) -> Plan | None:
@@ -94,7 +94,7 @@ def listed_if_few(plan: Plan, steps: list[Step]) -> Plan | None:
     if not most or not is_indexed(plan.conn, plan.live.index, plan.filter):
         return None
     started = time.perf_counter()
-    images = matching_images(plan.conn, plan.live.index, plan.filter, most + 1)
+    images = asked_images(plan.conn, plan.live.index, plan.filter, most + 1)
     if len(images) > most:
         steps.append(Step.since(started, "list", images, []))
         return None

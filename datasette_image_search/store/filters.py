@@ -30,12 +30,14 @@ class FilterError(ImageSearchError):
 class Filter:
     """
     A WHERE clause over an image table, with named parameters. Ours begin with "_img". `written` is
-    what a person wrote of it, None for all.
+    what a person wrote of it, None for all. `keys` is SQL that selects as image_id the keys that it asks for, perhaps those
+    of images that are gone too, if it asks for nothing else.
     """
 
     where: str
     params: Mapping[str, Any] = field(default_factory=dict)
     written: str | None = None
+    keys: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.where, str):
@@ -215,7 +217,34 @@ def matching_images(
         from (select {key} as _img_key from {images} where {filter} limit :_img_limit)
     """
     ((text,),) = _filtered(conn, sql, index.table, filter, {"_img_limit": limit})
+    return _numbers(text)
+
+
+def _numbers(text: str | None) -> np.ndarray:
     return np.fromstring(text or "", dtype=np.int64, sep=",")
+
+
+def asked_images(
+    conn: sqlite3.Connection,
+    index: Index,
+    filter: Filter,
+    limit: int = LAST,
+) -> np.ndarray:
+    """
+    As matching_images(), for who finds out himself which of them are still there: to look at each of a hundred thousand
+    reads as many pages of a disk, and their keys lie together.
+    """
+    if filter.keys is None:
+        return matching_images(conn, index, filter, limit)
+    sql = """
+        select group_concat(_img_key)
+        from (
+            select image_id as _img_key from ({keys}) where typeof(image_id) = 'integer' limit :_img_limit
+        )
+    """
+    ours = {"_img_limit": limit}
+    ((text,),) = _filtered(conn, sql, index.table, filter, ours, keys=filter.keys)
+    return _numbers(text)
 
 
 def image_ids(

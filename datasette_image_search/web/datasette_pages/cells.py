@@ -23,7 +23,7 @@ from ..access.image_tables import (
     pictured_tables,
 )
 from ..access.visits import current_visit, visitor_sees
-from ..pages.results import LARGEST_VALUE
+from ..pages.shown_images import LARGEST_VALUE
 from ..reading import read_bounded
 from ..urls import VERSION, TableUrls
 

@@ -16,7 +16,7 @@ from ...store.reads import image_rows
 from ...store.views import image_of_row
 from ..access.image_tables import PicturedTable, image_tables, visible_image_tables, visible_table
 from ..pages.cards import Card, image_card
-from ..pages.results import LARGEST_VALUE, ShownImage
+from ..pages.shown_images import LARGEST_VALUE, ShownImage
 from ..reading import read_bounded
 from ..sql_errors import query_page_vars
 from ..urls import TableUrls, path_below_base_url

@@ -37,8 +37,8 @@ from ..compat import column_filters, default_page_size, has_places_on_pages
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..pages.cards import query_in_words
-from ..pages.results import in_time
 from ..pages.search_request import asked_rank
+from ..pages.timed_reads import in_time
 from ..reading import read_bounded
 from ..server.preparing import is_prepared
 from ..urls import TableUrls, column_pairs, pairs_of, replaced, whole_number

@@ -129,11 +129,12 @@ async def filter_by_words(
             )
         chosen = [word for word in request.args.getlist(words.argument) if word]
         params = {f"_img_{words.column}_{number}": word for number, word in enumerate(chosen)}
-        filters[words.argument] = Filter(
-            f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in (select image_id from "
-            f"{words.rows(having)} where {words.column} in (:{', :'.join(params)}))",
-            params,
+        keys = (
+            f"select image_id from {words.rows(having)} "
+            f"where {words.column} in (:{', :'.join(params)})"
         )
+        where = f"{escape_sqlite(table)}.{escape_sqlite(having.key)} in ({keys})"
+        filters[words.argument] = Filter(where, params, keys=keys)
         descriptions.append(f"{words.saying} {one_of(chosen)}")
     return FilteredByWords(filters, descriptions)
 

@@ -35,8 +35,8 @@ from .album_changes import (
 )
 from .album_form import album_form, search_of
 from .responses import accepts_json, as_json, json_head, told_to_programs
-from .results import in_time
 from .search_page import table_context
+from .timed_reads import in_time
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..among import LARGEST
 from ..media.making import LARGE_THUMBNAIL_SIZE
 from ..reading import read_bounded
 from ..urls import Pairs, TableUrls
-from .results import ShownImage
+from .shown_images import ShownImage
 
 LANDSCAPE = (4, 3)
 """Width and height for a row that has none."""

@@ -20,7 +20,8 @@ from ...store.duplicates import ImageFile, image_files
 from ...store.reads import image_rows, versions
 from ..access.requested_table import RequestedTable
 from .cards import Card, image_card
-from .results import LARGEST_VALUE, ShownImage, in_time
+from .shown_images import LARGEST_VALUE, ShownImage
+from .timed_reads import in_time
 
 MOST_SHOWN = 24
 """Images of a group on a page. Hundreds are no choice to make by hand."""

@@ -31,9 +31,11 @@ from ..urls import (
 from .descriptions import count_in_words, limits_in_words
 from .facts import PLACES
 from .responses import as_json, error_response, json_head
-from .results import LARGEST_VALUE, in_time, within_limits
+from .results import within_limits
 from .search_page import form_context, is_ready, table_context
 from .search_request import SearchRequest, read_request
+from .shown_images import LARGEST_VALUE
+from .timed_reads import in_time
 
 VIEW = "_view"
 """The parameter with the box that is shown: south,west,north,east in degrees."""

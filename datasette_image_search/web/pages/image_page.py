@@ -30,11 +30,14 @@ from ..server.preparing import is_prepared
 from ..urls import POSITION, check_url, pairs_of, replaced
 from .album_form import album_form, search_of
 from .cards import Card, image_card, query_in_words
+from .counts import count_in_time
 from .facts import MOST_COMPANIONS, facts
 from .lines import lines_in_picture, written
-from .results import ShownImage, count_in_time, found_images, in_time, shown_image
+from .results import found_images
 from .search_page import is_ready, shows_originals, table_context
 from .search_request import DEEPEST, SearchRequest, read_request
+from .shown_images import ShownImage, shown_image
+from .timed_reads import in_time
 
 ALIKE = 10
 

@@ -33,9 +33,10 @@ from ..urls import TableUrls, check_url, pairs_of, pairs_of_form, replaced
 from .cards import query_in_words
 from .descriptions import count_in_words, limits_in_words
 from .responses import as_json, error_response, json_head
-from .results import in_time, within_limits
+from .results import within_limits
 from .search_page import form_context, table_context
 from .search_request import SearchRequest, read_request
+from .timed_reads import in_time
 
 ARGUMENT = "_color"
 

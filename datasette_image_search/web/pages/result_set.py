@@ -9,9 +9,10 @@ from ...store.filters import image_ids, naming_the_filter
 from ..access.requested_table import RequestedTable
 from ..errors import told_when_too_long
 from ..urls import RequestError
-from .results import found_images, in_time, within_limits
+from .results import found_images, within_limits
 from .search_page import is_ready
 from .search_request import DEEPEST, read_request
+from .timed_reads import in_time
 
 
 async def found_ids(requested: RequestedTable) -> list[Key]:

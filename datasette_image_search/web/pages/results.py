@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar, cast
-
-from datasette.utils import sqlite_timelimit
+from typing import TypeVar, cast
 
 from ... import store
 from ...api import Images
@@ -19,27 +17,18 @@ from ...embedders.protocol import EmbedderError
 from ...search.fusion import Search, likeness_in, with_matched
 from ...search.hits import Count, Extent, Found, Hit, Step, least_extent, page_in_order
 from ...search.sorting import all_shown
-from ...store import reads
 from ...store.filters import IdSet, naming_the_filter
 from ...store.ordering import in_order, sorted_ids
-from ...store.reads import count_images, image_rows, most_images, newest_ids
-from ...store.sampling import sample_of
-from ...store.text_search import TextMatch
-from ...store.transactions import is_interrupted
-from ...store.vectors import count_with_vector
-from ...store.views import view_rows
+from ...store.reads import most_images, newest_ids
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
 from ..errors import told_when_too_long
 from ..facets.counting import Facets, count_facets
-from ..reading import read_bounded, statements_limited
+from ..reading import statements_limited
+from .counts import count_in_time, count_without_vector
 from .search_request import DEEPEST, SORTED, SearchRequest
-
-LARGEST_VALUE = 1_000_000
-"""Characters or bytes of a value in an image's row; larger values are left out."""
-
-COUNTED = 10_000
-"""If matching rows cannot be counted in time, the page says whether there are more than these."""
+from .shown_images import ShownImage, shown_images
+from .timed_reads import Interrupted, in_time, interrupted
 
 LOOK_UP = 3
 """To look at an image in the order of dates takes as long as to sort so many by date."""
@@ -49,24 +38,6 @@ WITHOUT_TEXTS = (
 )
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """
-    An image as a page shows it, with its row. `score` is None without a query or a vector, `relevance` if nothing is
-    known to compare with, and `version` if nothing is known of the picture. `matched` are the words of the query that are
-    written about it, and `at` the seconds of the best scene of a film.
-    """
-
-    id: store.Key
-    row: dict[str, Any]
-    score: float | None
-    version: str | None
-    relevance: float | None = None
-    matched: tuple[TextMatch, ...] = ()
-    is_match: bool = False
-    at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +126,7 @@ async def find(
         done = await asyncio.gather(
             count_and_search(),
             timed("facets", counting),
-            _without_vector(requested, wanted),
+            count_without_vector(requested, wanted),
             return_exceptions=True,
         )
         for each in done:
@@ -201,12 +172,6 @@ async def found_images(requested: RequestedTable, wanted: SearchRequest) -> tupl
         else:
             page = await _without_query(requested, wanted)
     return page.images[: wanted.size]
-
-
-async def shown_image(requested: RequestedTable, image_id: store.Key) -> ShownImage | None:
-    """One image, of the view if the URL names one; None if it is not there."""
-    shown = await in_time(requested, lambda conn: _shown_images(conn, requested, [image_id], {}))
-    return shown[0] if shown else None
 
 
 async def within_limits(
@@ -258,7 +223,7 @@ async def _closest(
             if page.has_counted or not counts_matches:
                 return page
             # Last, as the images are there by then, and SQLite keeps to this limit from now on.
-            with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
+            with suppress(Interrupted), interrupted(), statements_limited(conn, limit):
                 seen = 0 if page.matches is None else page.matches.number or 0
                 return replace(page, matches=search.count_matches().but_not_below(seen))
             return page
@@ -340,7 +305,7 @@ def _page(
 ) -> _Page:
     hits = with_matched(search.conn, search.index, search.query, hits)
     by_id = {hit.id: hit for hit in hits}
-    shown = _shown_images(search.conn, requested, list(by_id), by_id)
+    shown = shown_images(search.conn, requested, list(by_id), by_id)
     return _Page(shown, matches, found.steps, found.warnings, wanted=limited)
 
 
@@ -378,123 +343,15 @@ async def _without_query(
                 view=requested.view,
                 in_turn=other_way,
             )
-            return _Page(_shown_images(conn, requested, ids, {}))
+            return _Page(shown_images(conn, requested, ids, {}))
         few = other_way
         if count is not None and count.number is not None and count.extent in ("all", "about"):
             looked_at = most_images(conn, table) * (wanted.offset + size) / max(count.number, 1)
             few = (count.number < LOOK_UP * looked_at) ^ other_way
         ids = newest_ids(conn, table, size, wanted.filter, offset=wanted.offset, few_match=few)
-        return _Page(_shown_images(conn, requested, ids, {}))
+        return _Page(shown_images(conn, requested, ids, {}))
 
     if not wanted.size:
         return _Page(())
     # Those that pass may be among the oldest: the other way may be the faster one.
     return await in_time(requested, read, partial(read, other_way=True))
-
-
-def _shown_images(
-    conn: sqlite3.Connection,
-    requested: RequestedTable,
-    ids: list[store.Key],
-    hits: Mapping[store.Key, Hit],
-) -> tuple[ShownImage, ...]:
-    """Rows without the column of BLOBs, which are the pictures themselves."""
-    if requested.view is not None:
-        rows = view_rows(conn, requested.view, ids)
-    else:
-        without = requested.index.content_column
-        rows = image_rows(conn, requested.table, ids, without=without, largest=LARGEST_VALUE)
-    versions = reads.versions(conn, requested.table, ids)
-    shown = []
-    for id in ids:
-        if id in rows:
-            image = ShownImage(id, rows[id], None, versions.get(id))
-            if (hit := hits.get(id)) is not None:
-                image = replace(
-                    image,
-                    score=hit.score,
-                    relevance=hit.relevance,
-                    matched=hit.matched,
-                    is_match=hit.is_match,
-                    at=hit.at,
-                )
-            shown.append(image)
-    return tuple(shown)
-
-
-async def count_in_time(requested: RequestedTable, wanted: SearchRequest) -> Count:
-    """How many images pass the filters, as far as facet_time_limit_ms lets them be counted; else about how many."""
-    patience = requested.datasette.setting("facet_time_limit_ms")
-    table, filter = requested.table, wanted.filter
-
-    def count(conn: sqlite3.Connection) -> Count:
-        sample = sample_of(conn, table)
-        if sample is None or filter is not None or not sample.is_needed(patience):
-            with suppress(_Interrupted), _no_longer_than(conn, patience):
-                return Count(count_images(conn, table, filter))
-        if sample is not None:
-            # It takes no longer than it takes.
-            limit = requested.datasette.setting("sql_time_limit_ms")
-            with suppress(_Interrupted), _no_longer_than(conn, limit):
-                estimated = sample.estimated(count_images(conn, table, filter, sample=sample))
-                if estimated is not None:
-                    return Count(estimated, "about")
-        with suppress(_Interrupted), _no_longer_than(conn, patience):
-            number = count_images(conn, table, filter, limit=COUNTED + 1)
-            return Count(min(number, COUNTED), "more than" if number > COUNTED else "all")
-        return Count(None)
-
-    return await read_bounded(requested.database, count)
-
-
-async def _without_vector(requested: RequestedTable, wanted: SearchRequest) -> int | None:
-    patience = requested.datasette.setting("facet_time_limit_ms")
-
-    def count(conn: sqlite3.Connection) -> int | None:
-        sample = sample_of(conn, requested.table)
-        if sample is not None and sample.is_needed(patience):
-            return None
-        with suppress(_Interrupted), _no_longer_than(conn, patience), store.snapshot(conn):
-            images = count_images(conn, requested.table)
-            return images - count_with_vector(conn, requested.index)
-        return None
-
-    return await read_bounded(requested.database, count) if wanted.query else None
-
-
-class _Interrupted(Exception):
-    """Statements ran into their time limit."""
-
-
-@contextmanager
-def _interrupted() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if not is_interrupted(error):
-            raise
-        raise _Interrupted from error
-
-
-@contextmanager
-def _no_longer_than(conn: sqlite3.Connection, milliseconds: int) -> Iterator[None]:
-    with _interrupted(), sqlite_timelimit(conn, milliseconds):
-        yield
-
-
-async def in_time(
-    requested: RequestedTable,
-    read: Callable[[sqlite3.Connection], T],
-    otherwise: Callable[[sqlite3.Connection], T] | None = None,
-) -> T:
-    """Calls `read`, whose statements have sql_time_limit_ms; if they take longer, once more, or `otherwise` instead."""
-    limit = requested.datasette.setting("sql_time_limit_ms")
-
-    def read_in_time(conn: sqlite3.Connection) -> T:
-        with suppress(_Interrupted), _interrupted(), statements_limited(conn, limit):
-            return read(conn)
-        # Perhaps the filter was quick, and reading rows from a cold disk was slow: try once more.
-        with statements_limited(conn, limit):
-            return (otherwise or read)(conn)
-
-    return await read_bounded(requested.database, read_in_time)

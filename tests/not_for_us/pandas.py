@@ -1,0 +1,24 @@
+"""
+In place of the package in what tests start: pymilvus brings it into the environment of tests, and sqlite-utils, which
+does without it, imports it wherever it is, for a third of a second of each process. Others get it.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+
+def is_for_sqlite_utils() -> bool:
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "sqlite_utils.db":
+            return True
+        frame = frame.f_back
+    return False
+
+
+if is_for_sqlite_utils():
+    raise ImportError("tests do without pandas")
+sys.path[:] = [path for path in sys.path if path != str(Path(__file__).parent)]
+del sys.modules[__name__]
+importlib.import_module(__name__)
