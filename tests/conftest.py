@@ -61,7 +61,7 @@ SLOW = """
     test_own_images test_packaging test_permissions test_pictures test_planner test_private
     test_projection test_readme test_recipes test_recognition test_recorded_clip test_reuse
     test_s3 test_search_page test_side_tables test_sql_errors test_starting test_table_page
-    test_tags test_text_tokens test_text_towers test_things test_timm test_torch_runtime
+    test_tags test_text_tokens test_text_towers test_things test_timm test_torch_runtime test_umap_process
     test_uploads test_views
 """
 """Folders and modules with browsers, models, servers, processes, or much chance: not for --fast."""

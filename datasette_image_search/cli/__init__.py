@@ -25,7 +25,7 @@ from .plotting import plot_images
 from .reading import read_images
 from .searching import QueryCommand, search_images
 from .tags import tag_images
-from .waiting import Command, is_command_of_sqlite_utils, wait_asleep
+from .waiting import Command, end_soon, is_command_of_sqlite_utils, wait_asleep
 
 
 @hookimpl
@@ -36,6 +36,7 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
         return
     if is_command_of_sqlite_utils():
         wait_asleep()
+        end_soon()
     problem = register_functions(conn, tell=partial(tell, err=True))
     if problem is not None:
         warn(problem)

@@ -1,7 +1,9 @@
-"""Let threads sleep while they wait, in processes of sqlite-utils commands."""
+"""Processes of sqlite-utils commands: nobody waits for threads that spin, nor for an end that takes seconds."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from typing import Any
 
@@ -13,6 +15,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         wait_asleep()
+        end_soon()
         return super().invoke(ctx)
 
 
@@ -23,6 +26,14 @@ def wait_asleep() -> None:
     this when they are imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def end_soon() -> None:
+    """
+    Let the interpreter end without a search for objects that it might free: torch has so many that this takes a second of a
+    processor, also after a Ctrl-C.
+    """
+    atexit.register(gc.freeze)
 
 
 def is_command_of_sqlite_utils() -> bool:

@@ -160,7 +160,7 @@ def main(
         JpegXLImagePlugin.DECODE_THREADS = 1
     used = _data_bytes()
     _limit_process(None if used is None else used + memory)
-    _end_with_the_server()
+    end_with_the_parent()
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while _is_asked():
         message = receive(source, longest)
@@ -198,10 +198,10 @@ def _data_bytes() -> int | None:
     return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), None)
 
 
-def _end_with_the_server() -> None:
+def end_with_the_parent() -> None:
     """
-    Ends the process when the server ends, even during decoding: if the server was killed, nobody else
-    could.
+    Ends the process when the one that started it ends, even while it computes: if that was killed, nobody else could. The
+    other end of its standard input is there as long.
     """
     if not hasattr(select, "poll"):
         return

@@ -8,10 +8,8 @@ Melville, "UMAP: Uniform Manifold Approximation and Projection for Dimension Red
 
 from __future__ import annotations
 
-import io
 import sqlite3
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +17,12 @@ from functools import partial
 import numpy as np
 
 from .. import store
-from ..errors import ImageSearchError
 from ..progress import Report, silent
 from ..store.norms import are_unit
 from .freshness import live_index
 from .live import LiveIndex
 from .lost_engines import survives_engines
+from .umap_process import check_umap, umap_of
 
 SAMPLE = 50_000
 """Vectors that the principal axes are computed from. Those of more are the same to three digits."""
@@ -47,10 +45,6 @@ _lock = threading.Lock()
 computed; and a short lock for both."""
 
 
-class ProjectionError(ImageSearchError):
-    """The projection is not available."""
-
-
 def pca(live: LiveIndex, positions: np.ndarray) -> np.ndarray:
     """The vectors at some positions on their two principal axes, shape (len(positions), 2), float32."""
     return _on_principal_axes(live, positions, 2)
@@ -61,44 +55,16 @@ def umap(live: LiveIndex, positions: np.ndarray, report: Report = silent) -> np.
     The places by UMAP of the vectors at some positions, shape (len(positions), 2), float32. The same each
     time. `report` hears of the rounds that move them, nine tenths of the work once numba has compiled it.
 
-    Raises ProjectionError if umap-learn is not installed.
+    Raises ProjectionError if umap-learn is not installed, or fails.
     """
-    try:
-        from umap import UMAP
-    except ImportError as error:
-        raise ProjectionError(
-            "UMAP needs an extra: pip install 'datasette-image-search[umap]'"
-        ) from error
+    check_umap()
     vectors = _on_principal_axes(live, positions, UMAP_AXES)
     if len(vectors) < FEWEST_FOR_UMAP:
         return vectors[:, :2]
     # Starting from PCA keeps distant groups in their places (Kobak and Linderman, Nature Biotechnology,
     # 2021).
     start = vectors[:, :2] / max(float(np.abs(vectors[:, :2]).max()), 1e-6) * 10
-    report("Finding neighbours", 0, 1)
-    with warnings.catch_warnings():
-        # umap warns that a seed limits it to one thread.
-        warnings.simplefilter("ignore")
-        model = UMAP(
-            n_neighbors=min(15, len(vectors) - 1),
-            init=start,
-            random_state=0,
-            tqdm_kwds={"disable": False, "file": _Rounds(report), "bar_format": "{n} {total}"},
-        )
-        return model.fit_transform(vectors).astype(np.float32)
-
-
-class _Rounds(io.TextIOBase):
-    """A file for the progress of tqdm, "12 200", the only thing that UMAP tells while it works."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-
-    def write(self, text: str, /) -> int:
-        numbers = text.split()
-        if len(numbers) == 2:
-            self._report("Placing", int(numbers[0]), int(numbers[1]))
-        return len(text)
+    return umap_of(vectors, start, report)
 
 
 METHODS = ("pca", "umap")
