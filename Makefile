@@ -20,7 +20,7 @@ demo: .venv/installed
 	$(BIN)/python demo/serve.py $(DEMO) $(PORT)
 
 # All tests, and once more what touches Datasette, on the alpha of 1.0: each with one set of its parameters, and of the
-# slowest a half, by FAULT_SEED.
+# slowest a third, by FAULT_SEED.
 # On all processors, so that each process has one for itself: threads of FAISS and torch that wait for each other
 # take several times as long.
 PARALLEL := --numprocesses auto --dist worksteal --durations 10

@@ -24,8 +24,8 @@ KEPT: Mapping[str, Mapping[str, Any]] = {
 
 
 @contextmanager
-def lists_of_few() -> Iterator[None]:
-    """Few vectors that are fed to Lance are in several lists, of which a search looks into some."""
+def lists_of_few(fewest: int = 64) -> Iterator[None]:
+    """Few vectors that are fed to Lance, but so many, are in several lists, of which a search looks into some."""
     import lance
     from lance.dataset import DatasetOptimizer
 
@@ -40,7 +40,7 @@ def lists_of_few() -> Iterator[None]:
         mock.patch.object(lance.LanceDataset, "create_index", create_index),
         # It joins lists that are so short.
         mock.patch.object(DatasetOptimizer, "optimize_indices"),
-        mock.patch.object(ours, "FEWEST", 64),
+        mock.patch.object(ours, "FEWEST", fewest),
     ):
         yield
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from sqlite_utils import Database
 
-from datasette_image_search.search import freshness
+from datasette_image_search.engines.lance import LanceEngine
+from datasette_image_search.search import freshness, indexing
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
@@ -237,23 +238,27 @@ def test_a_run_writes_the_sidecar_of_what_there_is_now(path: Path, way: Callable
         assert live_index(conn, find_index(conn)).problem is None
 
 
+@pytest.mark.parametrize(
+    ("path", "maker", "makes"),
+    [("sidecar", indexing, "stored_codes"), ("lance", LanceEngine, "optimize")],
+    indirect=["path"],
+)
 def test_a_database_that_was_restored_while_a_sidecar_was_made_does_not_name_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, maker: object, makes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datasette_image_search.search import indexing
-
+    """Nor what was fed to an engine."""
     backup = path.with_name("backup.db")
     shutil.copy(path, backup)
     change(path, add=10, seed=1)
-    real = indexing.stored_codes
+    real = getattr(maker, makes)
 
-    def read(*args: object, **options: object) -> object:
-        codes = real(*args, **options)
+    def make(*args: object, **options: object) -> object:
+        made = real(*args, **options)
         restore(backup, path)
         change(path, add=10, seed=2)
-        return codes
+        return made
 
-    monkeypatch.setattr(indexing, "stored_codes", read)
+    monkeypatch.setattr(maker, makes, make)
     with closing(Database(path, execute_plugins=False)) as db:
         named = find_index(db.conn).sidecar
         with pytest.raises(indexing.SidecarNotWritten, match="was replaced while"):
@@ -265,7 +270,11 @@ def test_a_database_that_was_restored_while_a_sidecar_was_made_does_not_name_it(
 
 # Of the functions that meet a file which is copied over just then.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("way", "path"),
+    [(restore, "lance"), (move, "sidecar"), (vacuum_into, "sidecar"), (copy_over, "sidecar")],
+    indirect=["path"],
+)
 def test_nobody_finds_a_mixture_while_it_happens(path: Path, way: Callable) -> None:
     """Each answer is that of one of the databases that were there while it was looked for."""
     one, other = path.with_name("one.db"), path.with_name("other.db")

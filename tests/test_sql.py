@@ -332,16 +332,16 @@ def test_memory_does_not_grow_with_the_queries_of_a_statement(
 ) -> None:
     monkeypatch.setattr("datasette_image_search.sql.functions.REMEMBERED", 10)
     monkeypatch.setattr("datasette_image_search.sql.statement.KEPT_QUERIES", 10)
-    vectors = random_vectors(300, dimensions=512)
+    vectors = random_vectors(120, dimensions=512)
     with closing(Database(tmp_path / "many.db", execute_plugins=False)) as db:
         add_images(db, vectors)
         register_functions(db.conn)
         rows = db.execute("select image_similarity(1, '#' || id) from images")
-        for _ in range(50):
+        for _ in range(20):
             rows.fetchone()
         tracemalloc.start(20)
         try:
-            for _ in range(249):
+            for _ in range(99):
                 rows.fetchone()
             # Python keeps tuples that nobody has any more, a few for each query, until such a collection.
             gc.collect()
@@ -351,7 +351,7 @@ def test_memory_does_not_grow_with_the_queries_of_a_statement(
             held = sum(trace.size for trace in traces)
         finally:
             tracemalloc.stop()
-    # Of 249 queries, some dozen are kept.
+    # Of 99 queries, some dozen are kept.
     assert held < 40 * vectors[0].nbytes
 
 

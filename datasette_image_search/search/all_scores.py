@@ -18,14 +18,17 @@ from .segment import Segment
 SAMPLED = 16
 """Every so many scores tell which are high."""
 
-SAMPLE = 2_048
-"""So many codes in bytes tell it, without the others ..."""
-
 KEPT = 1 / 50
-"""... of which this share is kept at least ..."""
+"""The share of the codes whose scores by bytes are kept, the highest ..."""
 
-EACH = 8
-"""... and so many for each that is asked for: others may be better than it by as much as bytes err."""
+KEPT_OF_FEW = 20_000
+"""... or so many, if these are more ..."""
+
+EACH = 4
+"""... or so many for each that is asked for: others may be as good as it, by what bytes err."""
+
+SAMPLE = 40
+"""So many of those that are kept are in a sample of all codes, which tells how low they go."""
 
 COSTLY = 1 / 10
 """The share of the codes that take as long to look at one by one as all of them do in a row ..."""
@@ -35,6 +38,9 @@ MOST = 200_000
 
 HOPELESS = 1 / 50
 """The share of the codes above which, if so many are the best, bytes leave too many to look at."""
+
+MORE_IF_READ = 2
+"""So many times that share is not hopeless for a search that has read all bytes already."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,9 @@ class AllScores:
             best = _top(scores, n)
             return scores[best], among[best]
         n = min(n, len(self._live) if among is None else len(among))
-        if n > self._best_by_bytes:
-            return None
         kept = self._kept if among is None else None
+        if n > self._best_by_bytes * (1 if kept is None else MORE_IF_READ):
+            return None
         if kept is None or len(kept.positions) < n:
             kept = self._reaching(self._about(n, among), among)
             if len(kept.positions) < n:
@@ -136,10 +142,13 @@ class AllScores:
     def _about(self, n: int, among: np.ndarray | None) -> float:
         """A score that those which may be among the n best have, by a sample."""
         count = len(self._live) if among is None else len(among)
-        sample = np.arange(0, count, -(-count // SAMPLE))
+        kept = int(max(KEPT * count, KEPT_OF_FEW, EACH * n))
+        sample = np.arange(0, count, max(1, kept // SAMPLE))
+        rank = len(sample) - len(sample) * kept // count
+        if rank <= 0:
+            return -np.inf
         scores = self._scores_at(sample if among is None else among[sample], by_bytes=True)
-        rank = int(len(scores) * (1 - max(KEPT, EACH * n / count))) - 1
-        return float(np.partition(scores, rank)[rank]) if rank > 0 else -np.inf
+        return float(np.partition(scores, rank)[rank])
 
     def _reaching(self, least: float, among: np.ndarray | None) -> _Kept:
         """All with this score at least, or those `among` some."""

@@ -44,7 +44,7 @@ WIDEN = 4
 """Each step has this many times the candidates of the one before ..."""
 
 ENOUGH = 1.5
-"""... or this many times those of which enough would pass, if that is less ..."""
+"""... or this many times those more of which enough would pass, if that is less: of 20 searches, one is still short ..."""
 
 WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
@@ -230,8 +230,8 @@ def _wider(plan: Plan, passed: int, looked_at: int) -> int:
     """The candidates of the next step: no more than will do, if as many of them pass as did so far."""
     if passed >= plan.wanted:
         return looked_at * WIDEN
-    enough = int(ENOUGH * looked_at * plan.wanted / max(1, passed))
-    return min(looked_at * WIDEN, enough)
+    more = int(ENOUGH * looked_at * (plan.wanted - passed + 1) / max(1, passed))
+    return min(looked_at * WIDEN, looked_at + more)
 
 
 def _enumerate(

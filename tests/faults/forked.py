@@ -17,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,10 @@ PROJECT = Path(__file__).parents[2]
 
 TURNED = "turned"
 """A model beside palette, which the commands here know: its vectors have nothing in common with those."""
+
+
+FOR_EVER = ExitStack()
+"""What the process that forks, and all that it forks, never leave."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ def _import_everything() -> None:
     from datasette_image_search.embedders.palette import PaletteEmbedder
     from datasette_image_search.engines.lance import _imported as import_lance
 
+    from ..kept import lists_of_few
     from . import searches  # noqa: F401
 
     import_lance()
@@ -198,6 +203,7 @@ def _import_everything() -> None:
     import_commands()
 
     know_another_model(registry._factories())
+    FOR_EVER.enter_context(lists_of_few(fewest=16))
     locate_and_read_quickly()
     # Tables that are made once, of what a picture and words come to.
     palette = PaletteEmbedder()

@@ -537,7 +537,8 @@ class AnyOrder(RuleBasedStateMachine):
         if self.state().images:
             with closing(sqlite3.connect(self.path)) as conn:
                 is_of_faiss = find_index(conn, "images").engine is None
-            type = type if is_of_faiss else "auto"
+            if not is_of_faiss and type not in ("auto", "flat"):
+                type = "ivf_rq"
             self.run("index-images", self.path, "images", "--type", type, "-s")
 
     @rule(table=st.sampled_from(["images", OWN]), place=st.sampled_from(list(PLACES)))
