@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from sqlite_utils import Database
 
@@ -15,6 +17,8 @@ from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.search import freshness
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.store import held_vectors
+
+from .random_tables import add_images
 
 KEPT: Mapping[str, Mapping[str, Any]] = {
     "sidecar": {},
@@ -79,3 +83,15 @@ def kept_in(
         monkeypatch.setattr(LanceEngine, name, counted(getattr(LanceEngine, name)))
     yield
     assert answered, "searches ranked without the engine"
+
+
+@contextmanager
+def database_kept_in(
+    kept: str, path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """A new database with these vectors, as kept_in() has them, that nobody has open."""
+    with closing(Database(path, execute_plugins=False)) as db:
+        add_images(db, vectors)
+        with kept_in(kept, db, monkeypatch):
+            db.close()
+            yield

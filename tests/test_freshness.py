@@ -51,7 +51,7 @@ from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing
 from .conftest import sidecar_of
-from .kept import kept_in
+from .kept import database_kept_in, kept_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors
 from .serving import HANGS
@@ -66,12 +66,9 @@ def path(
 ) -> Iterator[Path]:
     """A database with VECTORS and its sidecar, or another of KEPT, which this process has never searched."""
     path = tmp_path / "photos.db"
-    with closing(Database(path, execute_plugins=False)) as db:
-        add_images(db, VECTORS)
-        with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
-            db.close()
-            freshness._open.clear()
-            yield path
+    with database_kept_in(getattr(request, "param", "sidecar"), path, VECTORS, monkeypatch):
+        freshness._open.clear()
+        yield path
 
 
 over_journals = pytest.mark.parametrize(

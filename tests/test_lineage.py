@@ -27,7 +27,7 @@ from datasette_image_search.store import find_index
 from datasette_image_search.store.tokens import has_tokens
 
 from .conftest import sidecar_of
-from .kept import kept_in
+from .kept import database_kept_in
 from .planning import search_one
 from .random_tables import add_images, random_vectors, stored_vectors
 from .version_0_1 import make_older
@@ -42,11 +42,8 @@ def path(
 ) -> Iterator[Path]:
     """A database with VECTORS and its sidecar, or another of KEPT."""
     path = tmp_path / "photos.db"
-    with closing(Database(path, execute_plugins=False)) as db:
-        add_images(db, VECTORS)
-        with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
-            db.close()
-            yield path
+    with database_kept_in(getattr(request, "param", "sidecar"), path, VECTORS, monkeypatch):
+        yield path
 
 
 @pytest.fixture

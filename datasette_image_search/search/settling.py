@@ -21,7 +21,7 @@ def settle(
 ) -> list[Hit] | None:
     """
     The best of the ranked ids that passed, with the scores of their vectors in the database; None
-    where too few passed, or one below the ranking may be better.
+    if too few passed, or one below the ranking may be better.
     """
     found = settled(plan, vector, ranking, passed, steps)
     return None if found is None else list(found.values())
