@@ -171,21 +171,23 @@ class LanceEngine(VectorEngine):
         names = {each.name for each in self._described()}
         if "id_idx" not in names:
             self._asked(lambda dataset: dataset.create_scalar_index("id", "BTREE", name="id_idx"))
-        self._index_vectors(type, has_index="vector_idx" in names)
-        self._asked(lambda dataset: dataset.optimize.optimize_indices())
+        is_whole = self._index_vectors(type, has_index="vector_idx" in names)
+        # What is whole would be written once more.
+        grown = {"index_names": ["id_idx"]} if is_whole else {}
+        self._asked(lambda dataset: dataset.optimize.optimize_indices(**grown))
 
-    def _index_vectors(self, type: str, *, has_index: bool) -> None:
-        """As the type says; trained again once there are twice as many vectors."""
+    def _index_vectors(self, type: str, *, has_index: bool) -> bool:
+        """As the type says; trained again once there are twice as many vectors. Whether it was made just now, in one piece."""
         n, trained = self.count(), self._asked(lambda dataset: dataset.config()).get(TRAINED, "")
         if type == "auto":
             type = "ivf_rq" if n > AUTO_EXACT else "flat"
         if type == "flat" or n < FEWEST:
             if has_index:
                 self._asked(lambda dataset: dataset.drop_index("vector_idx"))
-            return
+            return False
         kind, _, count = trained.partition(":")
         if has_index and kind == type and n < 2 * int(count):
-            return
+            return False
         options: dict[str, Any] = {}
         if type == "ivf_pq":
             options["num_sub_vectors"] = self._width // ALIGNMENT
@@ -197,6 +199,7 @@ class LanceEngine(VectorEngine):
         else:
             self._asked(lambda dataset: dataset.create_index("vector", replace=True, **options))
         self._asked(lambda dataset: dataset.update_config({TRAINED: f"{type}:{n}"}))
+        return not self._builds_on_cluster
 
     def commit(self, token: str, state: str) -> None:
         self._go_on()
