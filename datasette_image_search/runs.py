@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlite_utils import Database
@@ -172,8 +173,14 @@ def find_duplicates(
     groups = duplicates.find_duplicates(conn, index, threshold, filter, report)
     if write_to is None:
         return groups
-    written = write_duplicates(write_to, index, duplicates.rows_of(groups))
-    return replace(groups, written=written)
+    committed = Event()
+    try:
+        write_duplicates(write_to, index, duplicates.rows_of(groups), committed.set)
+    except KeyboardInterrupt:
+        # If all is written, nothing is left to interrupt.
+        if not committed.is_set():
+            raise
+    return replace(groups, written=index.table.duplicates)
 
 
 def tag(

@@ -29,7 +29,7 @@ from datasette_image_search.files import remote
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
-from datasette_image_search.store import find_index
+from datasette_image_search.store import find_index, transactions
 
 from .documents import draw_demo
 from .faults.forked import Forker
@@ -348,3 +348,15 @@ def bucket(storage: MemoryFileSystem, folder: Path) -> MemoryFileSystem:
         above = "2020/" if file.stem in ("blue", "green", "orange", "purple") else ""
         storage.pipe_file(f"/photos/{above}{file.name}", file.read_bytes())
     return storage
+
+
+@pytest.fixture
+def ctrl_c_after_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that comes during a commit is heard after it."""
+    commit = transactions._commit
+
+    def commit_and_hear(*arguments: Any) -> None:
+        commit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transactions, "_commit", commit_and_hear)

@@ -190,6 +190,14 @@ def test_a_table_of_groups(database: Path):
     ]
 
 
+def test_a_ctrl_c_that_comes_when_all_is_written_is_too_late(
+    database: Path, ctrl_c_after_commits: None
+):
+    result = find(database, "images", "--write")
+    assert "in the table images_duplicates" in result.stdout
+    assert query(database, "select count(*) from images_duplicates") == [(5,)]
+
+
 def test_a_table_written_again_and_files_that_were_deleted(album: Path, database: Path):
     find(database, "images", "--write")
     shutil.rmtree(album / "sent")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -446,6 +446,19 @@ def test_replacing_gives_up_what_embed_images_had_begun(path: Path, folder: Path
     assert bring(NAMES, unit(8, seed=3), replace_model=True).given_up == "palette"
     assert query(path, "select model, unfinished from image_search_indexes") == [(CLIP, 0)]
     assert query(path, "select count(*) from _images_vectors") == [(8,)]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_what_is_committed_before_a_ctrl_c_is_told(
+    path: Path, folder: Path, bring, ctrl_c_after_commits: None, is_new: bool
+):
+    """Of a new database it is nothing, which has its name only in the end."""
+    if not is_new:
+        change(path, "create table notes (note text)")
+    with pytest.raises(KeyboardInterrupt) if is_new else nullcontext():
+        summary = bring(NAMES, unit(8), roots=[folder])
+        assert (summary.imported, summary.interrupted) == (8, True)
+    assert path.exists() != is_new
 
 
 # --- Not alone -----------------------------------------------------------------------------------

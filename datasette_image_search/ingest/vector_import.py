@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from sqlite_utils import Database
@@ -64,7 +65,7 @@ class ImportSummary:
     was. `given_up` is the model of an unfinished index that was dropped, `replacement` what the new index took the
     place of, None if of nothing. `migrated` says whether the run
     brought the database to this version, `not_written` why the sidecars could not be written, None if
-    they were; `interrupted` is true if a Ctrl-C ended that.
+    they were; `interrupted` is true if a Ctrl-C came after the vectors were written.
     """
 
     model: str
@@ -220,7 +221,7 @@ def import_vectors(
     Make a table searchable by vectors of another program. Raises ImageSearchError with one sentence for
     any problem, and writes nothing then.
     """
-    started = time.perf_counter()
+    started, interrupted = time.perf_counter(), False
     check_writable(request.database)
     exists = request.database.exists()
     if exists and request.source.exists() and request.database.samefile(request.source):
@@ -232,13 +233,20 @@ def import_vectors(
         open_source(request.source, paths=request.paths, collection=request.collection) as source,
     ):
         job = _prepare(request, source, weights_of)
-        with whole_or_none(request.database) as file, open_or_make(file) as db:
-            if request.wal:
-                db.enable_wal()
-            db.execute(f"pragma cache_size = -{CACHE_KIB}")
-            with store.transaction(db):
-                migrated = migrate(db)
-                counts = job.carry_out(db, on_progress)
+        committed = Event()
+        try:
+            with whole_or_none(request.database) as file, open_or_make(file) as db:
+                if request.wal:
+                    db.enable_wal()
+                db.execute(f"pragma cache_size = -{CACHE_KIB}")
+                with store.transaction(db, committed.set):
+                    migrated = migrate(db)
+                    counts = job.carry_out(db, on_progress)
+        except KeyboardInterrupt:
+            # It may come when all is written; a new database must have its name as well.
+            if not (committed.is_set() and request.database.exists()):
+                raise
+            interrupted = True
     none_is_there = 0 < counts["added"] == counts["not there"]
     return ImportSummary(
         model=job.choice.model,
@@ -253,6 +261,7 @@ def import_vectors(
         given_up=job.choice.given_up.model if job.choice.given_up else None,
         replacement=job.replacement,
         migrated=migrated,
+        interrupted=interrupted,
     )
 
 

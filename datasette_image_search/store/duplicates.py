@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 
@@ -91,10 +91,15 @@ def image_files(
     return found
 
 
-def write_duplicates(db: Database, index: Index, rows: Iterable[DuplicateRow]) -> str:
+def write_duplicates(
+    db: Database,
+    index: Index,
+    rows: Iterable[DuplicateRow],
+    committed: Callable[[], None] = lambda: None,
+) -> str:
     """Replace the table of duplicates, in one transaction, and say what it is called."""
     table = index.table
-    with transaction(db):
+    with transaction(db, committed):
         ensure_duplicates(db, table, index.path_column or index.content_column)
         db.execute("delete from {duplicates}".format(**table.quoted()))
         columns = [field.name for field in fields(DuplicateRow)]
