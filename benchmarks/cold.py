@@ -33,7 +33,10 @@ PATIENCE = 120
 @click.argument("database", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("table", default="images")
 @click.option("--only", help="pages with this in their name")
-def main(database: Path, table: str, only: str) -> None:
+@click.option(
+    "--metadata", type=click.Path(exists=True), help="of the server, such as one that names engines"
+)
+def main(database: Path, table: str, only: str, metadata: str | None) -> None:
     ids, make, share = sample(database, table)
     search = f"/-/image-search/{database.stem}/{table}"
     rows = f"/{database.stem}/{table}"
@@ -73,7 +76,7 @@ def main(database: Path, table: str, only: str) -> None:
     click.echo(tabulate([], headers))
     for name, path in pages.items():
         if not only or only in name:
-            line = [(name, *first_visit(database, path))]
+            line = [(name, *first_visit(database, path, metadata))]
             click.echo(tabulate(line, floatfmt=".2f", tablefmt="plain"))
 
 
@@ -85,12 +88,19 @@ def largest_album(database: Path, table: str) -> str | None:
     return None
 
 
-def first_visit(database: Path, path: str) -> tuple[float, float, int, float, str]:
+def first_visit(
+    database: Path, path: str, metadata: str | None
+) -> tuple[float, float, int, float, str]:
     """Seconds of the start and of the page, its status, seconds of the second visit, and what went wrong."""
-    for file in database.parent.glob(f"{database.name}*"):
-        _forget(file)
+    for file in database.parent.rglob("*"):
+        if f"/{database.name}" in str(file):
+            _forget(file)
+    arguments = ("--metadata", metadata) if metadata else ()
     started = time.perf_counter()
-    with served(database) as url, httpx.Client(timeout=PATIENCE, follow_redirects=True) as client:
+    with (
+        served(database, *arguments) as url,
+        httpx.Client(timeout=PATIENCE, follow_redirects=True) as client,
+    ):
         start = time.perf_counter() - started
         first, response = _asked(client, f"{url}{path}")
         again, _ = _asked(client, f"{url}{path}")

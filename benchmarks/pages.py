@@ -117,11 +117,12 @@ def many(page: str, cases: list, ids: list[int], requests: int, parallel: int) -
 
 
 @contextmanager
-def served(database: Path) -> Iterator[str]:
+def served(database: Path, *arguments: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "datasette", "serve", str(database), "--port", str(port)]
+    command += arguments
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
