@@ -7,19 +7,17 @@ no file, and answers with numbers as text and raw bytes.
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
-import struct
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
+from ..child_process import Message, end_with_the_parent, receive, send
 from .decode import decode_picture, picture_for_model, stored_size
 from .opening import JXL, DecodeError, DecodeSettings, TooLarge
 from .thumbnails import make_thumbnail
@@ -38,55 +36,22 @@ MOST_KEPT = 32_000_000
 FILM_SECONDS = 4.0
 """For the frames of a film, of which what was read until then counts. A person waits for them."""
 
-LONGEST_HEADER = 10_000
-
-_LENGTH = struct.Struct(">Q")
-
-Made = tuple[dict[str, Any], bytes]
-
-
-def send(stream: BinaryIO, header: dict[str, Any], length: int) -> None:
-    """Sends the beginning of a message; the content must follow, with exactly its number of bytes."""
-    text = json.dumps(header).encode()
-    stream.write(_LENGTH.pack(len(text)) + text + _LENGTH.pack(length))
-
-
-def receive(stream: BinaryIO, longest: int) -> Made | None:
-    """A message; None if the stream ends first, or the message has more bytes than allowed."""
-    text = _read(stream, LONGEST_HEADER)
-    content = None if text is None else _read(stream, longest)
-    if text is None or content is None:
-        return None
-    header = json.loads(text)
-    return (header, content) if isinstance(header, dict) else None
-
-
-def _read(stream: BinaryIO, longest: int) -> bytes | None:
-    size = stream.read(_LENGTH.size)
-    if len(size) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(size)
-    if length > longest:
-        return None
-    content = stream.read(length)
-    return content if len(content) == length else None
-
 
 # --- What is made ------------------------------------------------------------------------------------
 
 
-def _size(data: bytes, asked: dict[str, Any]) -> Made:
+def _size(data: bytes, asked: dict[str, Any]) -> Message:
     format, (width, height) = stored_size(data, asked["max_pixels"])
     return {"format": format, "width": width, "height": height}, b""
 
 
-def _model_picture(data: bytes, asked: dict[str, Any]) -> Made:
+def _model_picture(data: bytes, asked: dict[str, Any]) -> Message:
     """The pixels of the picture for an embedder's preprocessing."""
     picture = picture_for_model(data, asked["name"], _settings(asked, thumbnail_size=None))
     return {"width": picture.width, "height": picture.height}, picture.tobytes()
 
 
-def _thumbnail(data: bytes, asked: dict[str, Any]) -> Made:
+def _thumbnail(data: bytes, asked: dict[str, Any]) -> Message:
     size = asked["size"]
     picture = decode_picture(data, asked["name"], _settings(asked, thumbnail_size=size))
     return {}, make_thumbnail(picture, size)
@@ -100,7 +65,7 @@ def limited_picture(data: bytes, asked: dict[str, Any]) -> Image.Image:
     return picture
 
 
-def _jpeg(data: bytes, asked: dict[str, Any]) -> Made:
+def _jpeg(data: bytes, asked: dict[str, Any]) -> Message:
     buffer = io.BytesIO()
     limited_picture(data, asked).save(buffer, "JPEG", quality=asked["quality"])
     return {}, buffer.getvalue()
@@ -116,7 +81,7 @@ def _settings(asked: dict[str, Any], thumbnail_size: int | None) -> DecodeSettin
     )
 
 
-Makers = Mapping[str, Callable[[bytes, dict[str, Any]], Made]]
+Makers = Mapping[str, Callable[[bytes, dict[str, Any]], Message]]
 
 MAKERS: Makers = {
     "size": _size,
@@ -126,7 +91,7 @@ MAKERS: Makers = {
 }
 
 
-def _made(makers: Makers, data: bytes, asked: dict[str, Any]) -> Made:
+def _made(makers: Makers, data: bytes, asked: dict[str, Any]) -> Message:
     try:
         return makers[asked["make"]](data, asked)
     except DecodeError as error:
@@ -196,23 +161,6 @@ def _data_bytes() -> int | None:
     except OSError:
         return None
     return next((int(line[1]) * 1024 for line in lines if line[0] == "VmData:"), None)
-
-
-def end_with_the_parent() -> None:
-    """
-    Ends the process when the one that started it ends, even while it computes: if that was killed, nobody else could. The
-    other end of its standard input is there as long.
-    """
-    if not hasattr(select, "poll"):
-        return
-
-    def watch() -> None:
-        poll = select.poll()
-        poll.register(sys.stdin.fileno(), 0)
-        poll.poll()  # Told of nothing but that the other end is closed.
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_asked() -> bool:

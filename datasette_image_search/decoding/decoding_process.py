@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from PIL import Image
 
-from .decode_worker import receive, send
+from ..child_process import receive, send
 from .formats import THUMBNAIL_SIZE
 from .opening import DecodeError, TooLarge
 

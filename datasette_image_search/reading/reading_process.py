@@ -8,7 +8,8 @@ from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
-from ..decoding.decode_worker import Made, limited_picture
+from ..child_process import Message
+from ..decoding.decode_worker import limited_picture
 from ..decoding.decode_worker import main as work
 from ..decoding.decoding_process import NONSENSE, DecodingProcess, Limits
 from ..decoding.opening import BYTES_PER_PIXEL, DecodeError, TooLarge
@@ -76,7 +77,7 @@ def _line(said: Any) -> Line:
     return Line(text, score, (left, top, right, bottom))
 
 
-def _models(*_: object) -> Made:
+def _models(*_: object) -> Message:
     try:
         load()
     except MemoryError:
@@ -86,7 +87,7 @@ def _models(*_: object) -> Made:
     return {}, b""
 
 
-def _lines(data: bytes, asked: dict[str, Any]) -> Made:
+def _lines(data: bytes, asked: dict[str, Any]) -> Message:
     was_loaded, began = is_loaded(), time.monotonic()
     lines = lines_of(limited_picture(data, asked))
     content = json.dumps([asdict(line) for line in lines]).encode()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ..decoding.decode_worker import end_with_the_parent, receive, send
+from ..child_process import end_with_the_parent, receive, send
 from ..errors import ImageSearchError
 from ..progress import Report
 
