@@ -54,12 +54,14 @@ class IdSet:
 
     ids: Sequence[Key] | np.ndarray
 
+    def keys(self) -> list[Key]:
+        return self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
+
     def as_filter(self, table: ImageTable, param: str = "_img_among") -> Filter:
         """`param` names the parameter: two filters that are put together need different ones."""
         names = table.quoted()
         where = f"{names['images']}.{names['key']} in (select value from json_each(:{param}))"
-        ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
-        return Filter(where, {param: json.dumps(ids)})
+        return Filter(where, {param: json.dumps(self.keys())})
 
 
 Where = str | Filter | IdSet
