@@ -32,7 +32,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -130,6 +130,8 @@ class Header:
             and 0 <= (self.byte_codes_at or 0) <= self.ids_at
         )
 
+
+_FIELDS = {field.name for field in fields(Header)}
 
 Made = Segment | Approximate
 
@@ -344,7 +346,10 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
     if crcs and zlib.crc32(text) != crcs[0]:
         raise SidecarUnusable(f"{path.name} is damaged")
     try:
-        header = Header(**json.loads(text))
+        described = json.loads(text)
+        if crcs and isinstance(described, dict) and not described.keys() <= _FIELDS:
+            raise SidecarUnusable(f"{path.name} was written by another version")
+        header = Header(**described)
         sound = header.is_sound()
     except (ValueError, TypeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error
