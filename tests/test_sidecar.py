@@ -29,7 +29,7 @@ from datasette_image_search.search.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from datasette_image_search.store.tables import StoredVectors
+from datasette_image_search.store.stored_vectors import StoredVectors
 
 from .made_codes import INDEX
 from .random_tables import add_images, random_vectors

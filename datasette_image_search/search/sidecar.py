@@ -44,7 +44,7 @@ from ..files.whole_files import put_in_place, sync, temporary_beside
 from ..progress import Report, silent
 from ..store import Index
 from ..store.code_dimensions import ALIGNMENT, code_dimensions
-from ..store.tables import Rows
+from ..store.stored_vectors import Rows
 from .approximate import MOST_ZEROS, Approximate
 from .byte_codes import ByteCodes, encoded, read_byte_codes
 from .codes import Codes
