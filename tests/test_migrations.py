@@ -71,15 +71,15 @@ def old(tmp_path: Path) -> Path:
 
 def rows_of(database: Path) -> Rows:
     """All rows, but for the state of the sidecars, which each run may write anew."""
-    names = query(
-        database,
-        "select name from sqlite_master where type = 'table' "
-        "and name not in ('image_search_migrations', 'image_search_indexes')",
-    )
-    rows = {name: query(database, f'select * from "{name}" order by 1, 2') for (name,) in names}
     columns = "id, image_table, model, fingerprint, dimensions, generation, identity, unfinished"
-    rows["indexes"] = query(database, f"select {columns} from image_search_indexes")
-    return rows
+    with closing(sqlite3.connect(database)) as conn:
+        names = conn.execute(
+            "select name from sqlite_master where type = 'table' "
+            "and name not in ('image_search_migrations', 'image_search_indexes')"
+        ).fetchall()
+        selects = {name: f'select * from "{name}" order by 1, 2' for (name,) in names}
+        selects["indexes"] = f"select {columns} from image_search_indexes"
+        return {name: conn.execute(sql).fetchall() for name, sql in selects.items()}
 
 
 def answers_of(conn: sqlite3.Connection) -> Hits:
