@@ -38,6 +38,7 @@ from .only_ours import (
     forget_other_plugins,
     keep_apps,
     keep_metadata,
+    keep_plugins,
     wait_for_models,
 )
 from .quick_program import quick_program
@@ -157,6 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("patient")
     forget_other_plugins()
     keep_apps()
+    keep_plugins()
     keep_metadata()
     wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
