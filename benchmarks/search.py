@@ -44,7 +44,7 @@ from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Filter, Index, find_index
-from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
 
 T = TypeVar("T")
 

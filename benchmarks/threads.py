@@ -38,7 +38,8 @@ from datasette_image_search.search.codes import encode
 from datasette_image_search.search.freshness import live_index
 from datasette_image_search.search.indexing import index_images
 from datasette_image_search.store import Index, find_index
-from datasette_image_search.store.tables import ImageTable, StoredVectors
+from datasette_image_search.store.stored_vectors import StoredVectors
+from datasette_image_search.store.tables import ImageTable
 
 SPINNING = {"GOMP_SPINCOUNT": "300000"}
 """What FAISS does where nobody says OMP_WAIT_POLICY."""

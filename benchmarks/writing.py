@@ -31,7 +31,8 @@ from datasette_image_search.store.image_record import ImageRecord
 from datasette_image_search.store.indexes import ensure_index
 from datasette_image_search.store.migrations import migrate
 from datasette_image_search.store.schema import ensure_tables
-from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
+from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
 DIMENSIONS = 512

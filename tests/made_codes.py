@@ -8,7 +8,8 @@ import numpy as np
 
 from datasette_image_search.search.codes import Codes, encode
 from datasette_image_search.store import Index
-from datasette_image_search.store.tables import ImageTable, StoredVectors
+from datasette_image_search.store.stored_vectors import StoredVectors
+from datasette_image_search.store.tables import ImageTable
 
 INDEX = Index(
     id=1,

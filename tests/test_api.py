@@ -19,7 +19,7 @@ import pytest
 from sqlite_utils import Database
 
 from datasette_image_search import Images, ImageSearchError
-from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
 
 from .commands import command
 from .conftest import draw_picture

@@ -29,7 +29,7 @@ from datasette_image_search.decoding import decode
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.ingest.report import NodeWork, Summary
-from datasette_image_search.store.tables import vector_from_blob
+from datasette_image_search.store.stored_vectors import vector_from_blob
 
 from .commands import change, command, embed_images, query, start, touch_later, vectors_of
 from .conftest import SHARED, draw_picture, query_json, sidecar_of

@@ -46,7 +46,7 @@ from datasette_image_search.sql import register_functions
 from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.indexes import ensure_index, record_sidecar
 from datasette_image_search.store.replacements import delete_index
-from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
 from datasette_image_search.store.vectors import count_vectors, image_vector
 
 from . import committing

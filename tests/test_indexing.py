@@ -43,7 +43,7 @@ from datasette_image_search.search.sidecar import (
 from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.indexes import ensure_index, record_sidecar
 from datasette_image_search.store.replacements import delete_index
-from datasette_image_search.store.tables import vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
 from datasette_image_search.store.vectors import vector_batches
 
 from .made_codes import BUILDABLE, REFUSED

@@ -24,7 +24,7 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed
 from datasette_image_search.ingest.report import Progress, Summary
 from datasette_image_search.ingest.scopes import ScanError
 from datasette_image_search.store import StoreError, find_index, writes
-from datasette_image_search.store.tables import vector_from_blob
+from datasette_image_search.store.stored_vectors import vector_from_blob
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture

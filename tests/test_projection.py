@@ -22,7 +22,7 @@ from datasette_image_search.search.projection import (
     umap,
 )
 from datasette_image_search.search.umap_process import ProjectionError
-from datasette_image_search.store.tables import StoredVectors
+from datasette_image_search.store.stored_vectors import StoredVectors
 
 from .made_codes import INDEX
 from .serving import HANGS

@@ -31,7 +31,8 @@ from datasette_image_search.search.query import (
     written_id,
 )
 from datasette_image_search.store import Key, find_index
-from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
+from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_roots, write_batch
 from datasette_image_search.web.configuration import configured_weights

@@ -21,7 +21,8 @@ from datasette_image_search.ingest.report import Summary
 from datasette_image_search.ingest.reuse import Reuse, find_reuse, of_known_size
 from datasette_image_search.ingest.walk import FoundFile
 from datasette_image_search.store import Key, reads, schema
-from datasette_image_search.store.tables import KnownSource, Location, vector_from_blob
+from datasette_image_search.store.stored_vectors import vector_from_blob
+from datasette_image_search.store.tables import KnownSource, Location
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import draw_picture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
+import zlib
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from datasette_image_search.search.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from datasette_image_search.store.tables import StoredVectors
+from datasette_image_search.store.stored_vectors import StoredVectors
 
 from .made_codes import INDEX
 from .random_tables import add_images, random_vectors
@@ -223,7 +225,7 @@ def test_opening_a_large_file_does_not_read_all_of_it(
 
 def ending(header: bytes, length: int | None = None) -> bytes:
     length = len(header) if length is None else length
-    return header + length.to_bytes(8, "little") + MAGIC
+    return header + struct.pack("<IQ", zlib.crc32(header), length) + MAGIC
 
 
 def header(**changes: object) -> bytes:
@@ -235,9 +237,15 @@ def header(**changes: object) -> bytes:
         "dimensions": INDEX.dimensions,
         "vector_id": INDEX.sidecar_vector_id,
         "vectors": 0,
-        "faiss_bytes": 0,
+        "ids_at": 0,
+        "arrays": 2,
+        "checksum": 0,
     }
     return ending(json.dumps({**fields, **changes}).encode())
+
+
+def checked(content: bytes, **changes: object) -> bytes:
+    return content + header(checksum=zlib.crc32(content), **changes)
 
 
 GARBAGE = {
@@ -245,7 +253,7 @@ GARBAGE = {
     "short": b"short",
     "noise": b"garbage" * 1000,
     "ending only": MAGIC,
-    "no header": bytes(8) + MAGIC,
+    "no header": bytes(12) + MAGIC,
     "header of nothing": ending(b"{}"),
     "header of a list": ending(b"[1, 2]"),
     "header of no JSON": ending(b"not JSON"),
@@ -254,11 +262,13 @@ GARBAGE = {
     "header longer than memory": ending(b"{}", length=2**62),
     "header longer than anything": ending(b"{}", length=2**64 - 1),
     "null for a number": header(vectors=None),
-    "text for a number": header(faiss_bytes="0"),
-    "less than no vectors": bytes(8) + header(vectors=-1, faiss_bytes=16),
+    "text for a number": header(ids_at="0"),
+    "a fraction for a number": header(arrays=2.0),
+    "less than no vectors": bytes(16) + header(vectors=-1, ids_at=32),
     "no codes": header(),
-    "codes that are none": b"12345678" * 40 + header(faiss_bytes=320),
-    "ids without codes": b"12345678" * 40 + header(vectors=40),
+    "codes that are none": checked(b"12345678" * 40, ids_at=320),
+    "ids without codes": checked(b"12345678" * 80, vectors=40),
+    "another number of arrays": checked(b"12345678" * 160, vectors=40, arrays=4),
 }
 
 
@@ -266,6 +276,13 @@ GARBAGE = {
 def test_garbage_is_unusable(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SidecarUnusable, match=path.name):
+        open_sidecar(path, INDEX)
+
+
+def test_a_file_of_a_version_that_is_not_known_is_unusable(path: Path) -> None:
+    """It is as it was written, and yet nobody knows what it says."""
+    path.write_bytes(header(half_bytes_at=64))
+    with pytest.raises(SidecarUnusable, match=f"^{path.name} was written by another version$"):
         open_sidecar(path, INDEX)
 
 

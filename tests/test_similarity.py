@@ -19,7 +19,8 @@ from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.similarity import scores_by_image
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
-from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
+from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.writes import write_batch
 
 from .random_tables import add_images, make_index, make_own_table, make_record, random_vectors

@@ -28,7 +28,8 @@ from datasette_image_search.search.live import LiveIndex
 from datasette_image_search.search.query import vector_to_term
 from datasette_image_search.sql import register_functions
 from datasette_image_search.store import find_index
-from datasette_image_search.store.tables import EmbeddedImage, vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_to_blob
+from datasette_image_search.store.tables import EmbeddedImage
 from datasette_image_search.store.vectors import image_vector
 from datasette_image_search.store.writes import ensure_roots, write_batch
 

@@ -49,14 +49,8 @@ from datasette_image_search.store.schema import (
     ensure_tables,
     ensure_tags,
 )
-from datasette_image_search.store.tables import (
-    EmbeddedImage,
-    Failure,
-    KnownSource,
-    Location,
-    vector_from_blob,
-    vector_to_blob,
-)
+from datasette_image_search.store.stored_vectors import vector_from_blob, vector_to_blob
+from datasette_image_search.store.tables import EmbeddedImage, Failure, KnownSource, Location
 from datasette_image_search.store.vectors import (
     count_vectors,
     image_vector,

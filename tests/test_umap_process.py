@@ -61,3 +61,9 @@ def test_what_umap_cannot_do_is_a_sentence():
     pytest.importorskip("umap", exc_type=ImportError)
     with pytest.raises(ProjectionError, match=r"UMAP failed \(ValueError: .*; see whether umap"):
         umap_of(np.full_like(VECTORS, np.nan), VECTORS[:, :2], silent)
+
+
+def test_a_process_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with pytest.raises(ProjectionError, match=r"cannot be started \(No such file .*; choose pca"):
+        umap_of(VECTORS, VECTORS[:, :2], silent)

@@ -21,7 +21,8 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images, p
 from datasette_image_search.ingest.report import Progress
 from datasette_image_search.ingest.vector_import import ImportSummary, import_vectors
 from datasette_image_search.store import find_index, read_indexes
-from datasette_image_search.store.tables import IMPORTED, vector_from_blob, vector_to_blob
+from datasette_image_search.store.stored_vectors import vector_from_blob, vector_to_blob
+from datasette_image_search.store.tables import IMPORTED
 
 from .commands import change, query, touch_later, vectors_of
 from .conftest import COLOURS, draw_picture

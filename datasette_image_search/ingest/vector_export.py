@@ -19,7 +19,7 @@ from ..store import Index, Key
 from ..store.connections import database_path
 from ..store.filters import passing
 from ..store.reads import locations
-from ..store.tables import StoredVectors
+from ..store.stored_vectors import StoredVectors
 from ..store.vectors import count_vectors, scene_times, vector_batches
 from .report import Progress
 from .scene_lines import lines_of

@@ -17,7 +17,8 @@ from ..search.live import LiveIndex
 from ..store import Filter, Index, Key
 from ..store.filters import matching, matching_images
 from ..store.reads import images_of_vectors, images_with_vectors
-from ..store.tables import LAST, column_names, starts_of
+from ..store.stored_vectors import starts_of
+from ..store.tables import LAST, column_names
 from ..store.vectors import count_vectors
 
 Project = Callable[[LiveIndex, np.ndarray], np.ndarray]

@@ -19,7 +19,7 @@ from ..engines.registry import BUILT_IN
 from ..store import Index
 from ..store.code_dimensions import code_dimensions
 from ..store.references import References
-from ..store.tables import Rows, StoredVectors
+from ..store.stored_vectors import Rows, StoredVectors
 from .byte_codes import ByteCodes
 from .codes_on_disk import MOST_IN_MEMORY, CodesOnDisk
 from .correction import with_biases

@@ -21,7 +21,7 @@ from ..store.code_dimensions import code_dimensions
 from ..store.held_vectors import SCENES, engine_of, lacks_vectors, source_of
 from ..store.indexes import WeightsOf
 from ..store.references import References
-from ..store.tables import Rows, StoredVectors
+from ..store.stored_vectors import Rows, StoredVectors
 from ..store.tokens import rows_after
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Ids, all_rows, ids_of

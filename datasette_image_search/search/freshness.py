@@ -22,7 +22,7 @@ from ..store import Index, StoreError
 from ..store.connections import database_path, open_to_read
 from ..store.indexes import all_indexes
 from ..store.references import are_back, read_references
-from ..store.tables import Rows, StoredVectors
+from ..store.stored_vectors import Rows, StoredVectors
 from ..store.tokens import has_tokens
 from .codes import encode, joined
 from .first_segment import is_outdated, open_segment, read_segment, write_again

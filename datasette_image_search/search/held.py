@@ -24,7 +24,7 @@ from ..progress import Report
 from ..store import Index
 from ..store.held_vectors import SCENES, engine_of, place_of_engine
 from ..store.norms import ROUNDED_NORM_ERROR, are_unit
-from ..store.tables import Rows
+from ..store.stored_vectors import Rows
 from .codes import bound_of_error, fitted, unusable
 from .lost_engines import Commit, EngineLost, lose, reason_to_wait
 from .scanning import LOWEST

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..store import Index
-from ..store.tables import Rows, StoredVectors
+from ..store.stored_vectors import Rows, StoredVectors
 from ..store.vectors import rows_by_id, vector_ids
 from .ids import is_in
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..store import Index
 from ..store.references import References
-from ..store.tables import Rows
+from ..store.stored_vectors import Rows
 from .approximate import Approximate
 from .ids import is_in, positions_among
 from .segment import Segment

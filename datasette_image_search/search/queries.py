@@ -16,7 +16,8 @@ from ..errors import ImageSearchError
 from ..store import Index
 from ..store.indexes import WeightsOf
 from ..store.opened import as_path
-from ..store.tables import folded, vector_to_blob
+from ..store.stored_vectors import vector_to_blob
+from ..store.tables import folded
 from .query import (
     Kind,
     QueryError,

@@ -40,7 +40,8 @@ from ..embedders.registry import load_embedder
 from ..errors import ImageSearchError, counted
 from ..store import Index, Key
 from ..store.indexes import WeightsOf, recorded_weights
-from ..store.tables import IMPORTED, vector_from_blob
+from ..store.stored_vectors import vector_from_blob
+from ..store.tables import IMPORTED
 from ..store.vectors import image_vector
 from .text_towers import TowerUnusable, exported_tower
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..store.tables import Rows
+from ..store.stored_vectors import Rows
 from .byte_codes import ByteCodes
 from .tuning import Tuning
 

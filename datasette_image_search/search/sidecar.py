@@ -32,7 +32,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,7 +44,7 @@ from ..files.whole_files import put_in_place, sync, temporary_beside
 from ..progress import Report, silent
 from ..store import Index
 from ..store.code_dimensions import ALIGNMENT, code_dimensions
-from ..store.tables import Rows
+from ..store.stored_vectors import Rows
 from .approximate import MOST_ZEROS, Approximate
 from .byte_codes import ByteCodes, encoded, read_byte_codes
 from .codes import Codes
@@ -130,6 +130,8 @@ class Header:
             and 0 <= (self.byte_codes_at or 0) <= self.ids_at
         )
 
+
+_FIELDS = {field.name for field in fields(Header)}
 
 Made = Segment | Approximate
 
@@ -344,7 +346,10 @@ def _read_header(path: Path, data: np.ndarray) -> Header:
     if crcs and zlib.crc32(text) != crcs[0]:
         raise SidecarUnusable(f"{path.name} is damaged")
     try:
-        header = Header(**json.loads(text))
+        described = json.loads(text)
+        if crcs and isinstance(described, dict) and not described.keys() <= _FIELDS:
+            raise SidecarUnusable(f"{path.name} was written by another version")
+        header = Header(**described)
         sound = header.is_sound()
     except (ValueError, TypeError) as error:
         raise SidecarUnusable(f"{path.name} is damaged") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..progress import Report
 from ..store import Index
 from ..store.references import References
-from ..store.tables import StoredVectors
+from ..store.stored_vectors import StoredVectors
 from ..store.vectors import count_vectors, vector_batches
 from .codes import Codes, encode
 

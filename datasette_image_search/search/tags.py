@@ -26,7 +26,8 @@ from ..embedders.protocol import TextEncoder
 from ..errors import ImageSearchError
 from ..progress import OnProgress
 from ..store import Filter, Index, Key
-from ..store.tables import LabelSet, StoredVectors, TagRow
+from ..store.stored_vectors import StoredVectors
+from ..store.tables import LabelSet, TagRow
 from ..store.tags import (
     drop_other_label_sets,
     ensure_label_set,

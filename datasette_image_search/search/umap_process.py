@@ -42,14 +42,7 @@ def umap_of(vectors: np.ndarray, start: np.ndarray, report: Report) -> np.ndarra
     The places of vectors, float32 of shape (n, dimensions), which begin at `start`, of shape (n, 2), as these are: float32.
     Raises ProjectionError.
     """
-    path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", _START, *path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        # Ctrl-C is for this process, which ends it.
-        start_new_session=True,
-    )
+    process = _started()
     target, source = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     try:
         return _answered(target, source, vectors, start, report)
@@ -59,6 +52,22 @@ def umap_of(vectors: np.ndarray, start: np.ndarray, report: Report) -> np.ndarra
         with suppress(OSError):
             target.close()
         process.wait()
+
+
+def _started() -> subprocess.Popen[bytes]:
+    path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-c", _START, *path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C is for this process, which ends it.
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProjectionError(
+            f"the process that computes UMAP cannot be started ({error.strerror}); choose pca as the method"
+        ) from error
 
 
 def _answered(

@@ -156,7 +156,7 @@ def register_functions(
         """The vector of a query as a BLOB, which every function here takes as a query."""
         if is_missing(query):
             return None
-        from ..store.tables import vector_to_blob
+        from ..store.stored_vectors import vector_to_blob
 
         return vector_to_blob(prepare(query, table).vector)
 

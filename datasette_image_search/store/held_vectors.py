@@ -29,7 +29,8 @@ from .code_dimensions import code_dimensions
 from .connections import database_path
 from .indexes import read_indexes, update_index
 from .norms import ROUNDED_NORM_ERROR, are_unit
-from .tables import MOST_VECTORS, Index, vector_to_blob
+from .stored_vectors import vector_to_blob
+from .tables import MOST_VECTORS, Index
 from .transactions import transaction
 from .triggers import without_vector_triggers
 

@@ -15,14 +15,8 @@ from sqlite_utils.db import quote_identifier
 
 from .held_vectors import HALF_PRECISION, SMALLEST, VectorsAway, as_blobs
 from .sources import sources_of
-from .tables import (
-    ImageTable,
-    Index,
-    Key,
-    column_names,
-    generated_columns,
-    vector_from_blob,
-)
+from .stored_vectors import vector_from_blob
+from .tables import ImageTable, Index, Key, column_names, generated_columns
 from .tokens import give_tokens, take_tokens
 from .writes import folder_of
 

@@ -16,7 +16,8 @@ from sqlite_utils import Database
 
 from .indexes import read_indexes, update_index
 from .soundness import is_stored_table
-from .tables import INDEXES, REFERENCES, Index, vector_from_blob, vector_to_blob
+from .stored_vectors import vector_from_blob, vector_to_blob
+from .tables import INDEXES, REFERENCES, Index
 from .transactions import transaction
 
 MOST_REFERENCES = 10_000

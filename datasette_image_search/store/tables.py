@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, reduce
-from operator import xor
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeGuard
@@ -384,53 +383,6 @@ class TagRow:
     vector_id: int | None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """
-    Rows of the table of vectors, also those that hold no vector: ids, ascending, and the tokens of these, int64. By these it
-    is proven which rows a state of the database has.
-    """
-
-    ids: np.ndarray
-    tokens: np.ndarray
-
-    def state(self) -> int:
-        """The generation of an index with these rows and no others."""
-        return int(np.bitwise_xor.reduce(self.tokens))
-
-    @staticmethod
-    def state_of(parts: Sequence[Rows]) -> int:
-        """That of an index with the rows of all parts."""
-        return reduce(xor, (part.state() for part in parts), 0)
-
-
-@dataclass(frozen=True)
-class StoredVectors:
-    """
-    Some vectors of an index in the order of their ids; `vectors` has shape (n, dimensions). Those of one film have
-    the same id, and stand side by side. `rows` are all that were read for them, None in a database without tokens.
-    """
-
-    vector_ids: np.ndarray
-    image_ids: list[Key]
-    vectors: np.ndarray
-    rows: Rows | None = None
-
-    def starts(self) -> np.ndarray:
-        """The position of the first vector of each image."""
-        return starts_of(self.vector_ids)
-
-    def highest(self, scores: np.ndarray) -> np.ndarray:
-        """Of scores with these vectors, shape (n, ...), the highest of each image."""
-        starts = self.starts()
-        return np.maximum.reduceat(scores, starts, axis=0) if len(starts) < len(scores) else scores
-
-
-def starts_of(ids: np.ndarray) -> np.ndarray:
-    """The positions at which another id begins, of ids that stand side by side if they are the same."""
-    return np.flatnonzero(np.append([True], ids[1:] != ids[:-1])[: len(ids)])
-
-
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
     columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
@@ -495,12 +447,3 @@ _LOWER = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 
 def trigger_name(table: ImageTable, event: str) -> str:
     return f"_{table.name}_image_search_{event}"
-
-
-def vector_to_blob(vector: np.ndarray) -> bytes:
-    """Little-endian float32, the format that llm, sqlite-vec and datasette-faiss share."""
-    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
-
-
-def vector_from_blob(blob: bytes) -> np.ndarray:
-    return np.frombuffer(blob, dtype="<f4")

@@ -18,7 +18,8 @@ import numpy as np
 from sqlite_utils import Database
 
 from .soundness import is_stored_table
-from .tables import INDEXES, ImageTable, Index, Key, Rows
+from .stored_vectors import Rows
+from .tables import INDEXES, ImageTable, Index, Key
 
 EVENTS = ("token_added", "token_deleted")
 """The triggers on the table of tokens, which are never away."""

@@ -16,16 +16,8 @@ from .indexes import read_indexes
 from .norms import are_unit
 from .ownership import owned
 from .soundness import is_stored_table
-from .tables import (
-    LAST,
-    MOST_VECTORS,
-    ImageTable,
-    Index,
-    Key,
-    Rows,
-    StoredVectors,
-    vector_from_blob,
-)
+from .stored_vectors import Rows, StoredVectors, vector_from_blob
+from .tables import LAST, MOST_VECTORS, ImageTable, Index, Key
 
 LONGEST_TIMES = 1_000
 """Characters of the seconds of the scenes of one film."""

@@ -18,17 +18,8 @@ from .own_rows import own_label
 from .reads import roots
 from .side_schema import image_columns
 from .sources import sources_of
-from .tables import (
-    OWN_ROOT,
-    ROOTS,
-    EmbeddedImage,
-    Failure,
-    ImageTable,
-    Index,
-    Key,
-    ReusedImage,
-    vector_to_blob,
-)
+from .stored_vectors import vector_to_blob
+from .tables import OWN_ROOT, ROOTS, EmbeddedImage, Failure, ImageTable, Index, Key, ReusedImage
 from .transactions import insert_row, transaction, upsert_rows
 from .triggers import has_tags
 
