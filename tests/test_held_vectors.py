@@ -77,7 +77,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is copied for each test."""
     folder = tmp_path_factory.mktemp("held")
     with (
-        mock.patch.object(places, "_served", []),
+        mock.patch.multiple(places, _served=[], _named=set()),
         closing(Database(folder / "photos.db", execute_plugins=False)) as db,
     ):
         add_images(db, [*VECTORS, FILM])
