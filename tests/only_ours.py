@@ -91,9 +91,14 @@ def closed_in_the_end() -> Iterator[None]:
     finally:
         Datasette.__init__ = make
         for datasette in made:
-            if _is_idle(datasette):
-                for database in datasette.databases.values():
-                    database.close()
+            close(datasette)
+
+
+def close(datasette: Datasette) -> None:
+    """Its threads and connections, unless it asks something still."""
+    if _is_idle(datasette):
+        for database in datasette.databases.values():
+            database.close()
 
 
 def _is_idle(datasette: Datasette) -> bool:

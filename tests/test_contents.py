@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import tracemalloc
 from collections.abc import Callable
 from urllib.parse import quote
@@ -19,7 +20,10 @@ from datasette_image_search.store.tables import find_image_table
 CONTENT = bytes(range(256)) * 5000
 
 
-@pytest.fixture(params=["integer", "text", "without rowid", "with a rowid of its own"])
+KEYS = ("integer", "text", "without rowid", "with a rowid of its own")
+
+
+@pytest.fixture(params=KEYS)
 def db(request: pytest.FixtureRequest) -> Database:
     key = "integer" if request.param == "integer" else "text"
     columns = f"id {key} primary key not null, content"
@@ -88,7 +92,7 @@ WRITTEN: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize(("db", "kind"), zip(itertools.cycle(KEYS), WRITTEN), indirect=["db"])
 def test_a_text_may_be_longer_than_the_picture_in_it(db: Database, kind: str) -> None:
     value = WRITTEN[kind]()
     db.execute("update images set content = ? where id = 4", [value])
