@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,15 +93,17 @@ class Server:
 
     def memory_of_all(self) -> int:
         """Bytes of the server and of the processes that it has started."""
-        total = 0
-        for file in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                pid, rest = int(file.parent.name), file.read_text().rpartition(") ")[2].split()
-            except OSError:
-                continue
-            if self.pid in (pid, int(rest[1])):
-                total += int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
-        return total
+        pages = 0
+        for pid in (str(self.pid), *self._started()):
+            with suppress(OSError):
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def _started(self) -> Iterator[str]:
+        """What its threads have started. To look at all processes of the machine takes ten times as long."""
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(OSError):
+                yield from (thread / "children").read_text().split()
 
     @contextmanager
     def watched(self) -> Iterator[Callable[[], int]]:

@@ -26,7 +26,7 @@ from .tiny_clip import ARCHITECTURE, make_tiny_clip
 from .vector_files import unit, write_clip_retrieval, write_llm, write_npy, write_rclip
 
 CLIP = "ViT-B-32/openai"
-MANY = 60_000
+MANY = 40_000
 TINY = f"{ARCHITECTURE}/anything"
 
 
@@ -271,7 +271,7 @@ def test_stopped_in_the_middle_nothing_is_half_done(
     run = (*run, "--root", tmp_path / "away", *(["--wal"] if wal else []))
     written = Path(f"{path}-wal") if wal else path
     process = start(*run)
-    while process.poll() is None and (not written.exists() or written.stat().st_size < 10**7):
+    while process.poll() is None and (not written.exists() or written.stat().st_size < 10**6):
         time.sleep(0.001)
     process.send_signal(number)
     output = process.communicate(timeout=HANGS)[0]

@@ -36,7 +36,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vectors[:20] = vectors[0]
     source, paths = write_npy(folder, [f"{number}.jpg" for number in range(MANY)], vectors)
     bring = ("import-image-vectors", folder / "photos.db", "images", source, "--paths", paths)
-    result = command(*bring, "--root", "/photos", "--model", "timm/of-pictures")
+    result = command(*bring, "--root", "/photos", "--model", "my/pictures")
     assert result.exit_code == 0, result.output
     return folder / "photos.db"
 
@@ -170,10 +170,10 @@ def test_a_recall_that_is_not_reached_is_said(collection: Path):
 
 def test_the_index_of_one_model_of_several(tmp_path: Path, folder: Path, database: Path):
     source, paths = write_npy(tmp_path, ["blue.jpg", "red.jpg"], unit(2))
-    other = ("--model", "timm/other", "--add-model")
+    other = ("--model", "my/others", "--add-model")
     bring = ("import-image-vectors", database, "images", source, "--paths", paths)
     assert command(*bring, "--root", folder, *other).exit_code == 0
-    assert last_line(database, "images", "--model", "timm/other").startswith(
+    assert last_line(database, "images", "--model", "my/others").startswith(
         "2 vectors of 16 dimensions"
     )
     assert last_line(database, "images").startswith("8 vectors of 449 dimensions")
@@ -281,7 +281,7 @@ def test_queries_of_a_persons_own_may_have_any_length(collection: Path, tmp_path
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        (unit(3, 8), "have 8 dimensions, but 'images' was embedded with timm/of-pictures, which"),
+        (unit(3, 8), "have 8 dimensions, but 'images' was embedded with my/pictures, which"),
         (np.full((2, DIMENSIONS), np.nan, "f4"), "query number 1 of '{}' holds NaN or infinity"),
         (np.eye(DIMENSIONS)[:5] * np.array([[1, 1, 0, 1, 1]]).T, "query number 3 of '{}' is all"),
         (np.zeros((0, DIMENSIONS), "f4"), "there are no queries in '{}'"),
@@ -323,7 +323,7 @@ def test_queries_that_are_none_are_refused(collection: Path, tmp_path: Path, arr
             ["--type", "IVF7000,Flat"],
             "'IVF7000,Flat' needs at least 7,000 vectors, and there are 6,000",
         ),
-        (["--model", "palette"], "'images' is not embedded with palette, but with timm/of-pict"),
+        (["--model", "palette"], "'images' is not embedded with palette, but with my/pictures"),
     ],
 )
 @pytest.mark.parametrize("evaluate", [[], ["--evaluate"]], ids=["write", "evaluate"])

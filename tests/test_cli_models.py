@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datasette_image_search.embedders import open_clip_models
 from datasette_image_search.embedders.catalogue import RECOMMENDED, listed_models
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
 from datasette_image_search.embedders.open_clip import plan_of
@@ -165,18 +166,26 @@ def test_other_threads_may_import_what_is_done_without():
     assert not torch_is_loaded
 
 
-def test_it_is_the_same_once_open_clip_is_loaded():
-    # In a process of its own, for in this one tests add architectures to open_clip.
-    program = """
-from datasette_image_search.embedders import open_clip_models as models
+NAMES = """
+import json
+from datasette_image_search.embedders.open_clip_models import all_published, architectures
 
-before = models.architectures(), models.all_published()
-import open_clip
-
-assert before == (open_clip.list_models(), open_clip.list_pretrained())
-assert before == (models.architectures(), models.all_published())
+print(json.dumps([architectures(), all_published()]))
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_it_is_the_same_once_open_clip_is_loaded():
+    import open_clip
+
+    done = subprocess.run([sys.executable, "-c", NAMES], capture_output=True, text=True, check=True)
+    before, published = json.loads(done.stdout)
+    loaded = open_clip_models.architectures()
+    assert loaded == open_clip.list_models()
+    # Other tests of this process have added some.
+    configs = Path(open_clip.__file__).with_name("model_configs")
+    assert before == [name for name in loaded if (configs / f"{name}.json").exists()]
+    assert open_clip_models.all_published() == open_clip.list_pretrained()
+    assert list(map(tuple, published)) == open_clip.list_pretrained()
 
 
 def test_the_text_may_be_in_what_is_said_of_a_model():

@@ -7,10 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from datasette_image_search.embedders import registry
+
+from .commands import command
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "average-colour"
 
@@ -74,6 +78,16 @@ def test_the_model_of_the_example_is_embedded_searched_and_shown(
     assert refused.stderr.startswith("Error: average-colour knows no colour 'a cat'; try one like")
 
 
-def test_the_model_of_the_example_is_listed(run: Run):
-    listed = run("-m", "sqlite_utils", "image-models", "average-colour", "--json")
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In this process, which has loaded timm, whose models are looked through too."""
+    monkeypatch.syspath_prepend(site)
+    registry._factories.cache_clear()
+    yield
+    registry._factories.cache_clear()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_model_of_the_example_is_listed():
+    listed = command("image-models", "average-colour", "--json")
     assert [model["id"] for model in json.loads(listed.stdout)] == ["average-colour"]

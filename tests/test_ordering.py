@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datasette_image_search import Images, ImageSearchError
-from datasette_image_search.store import Filter, find_image_table
+from datasette_image_search.store import Filter, ImageTable, find_image_table
 from datasette_image_search.store.ordering import Order, in_order, order_of, sorted_ids
 
 from .commands import change
+
+COUNTED = Path("/proc/self/io")
+"""It begins with the bytes that this process has read, of files in the system's memory too."""
+
+TABLE = ImageTable("images", "id", key_is_integer=True)
+NEWEST = Order("taken_at", descending=True)
+ALL = range(1_000)
 
 
 @pytest.fixture
@@ -102,3 +112,50 @@ def test_going_through_an_index_gives_the_same(numbered: Path, descending: bool)
                 sorted_ids(conn, table, order, 3, some, offset=offset, in_turn=True)
                 == sorted_anyhow
             )
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("collation", ["", "collate nocase"])
+def test_the_first_of_many_images_are_those_of_all_in_order(
+    tmp_path: Path, collation: str, descending: bool
+):
+    """Some values are of many images, and others of none."""
+    conn = sqlite3.connect(tmp_path / "photos.db")
+    conn.executescript(
+        f"create table images (id integer primary key, path text, taken_at text {collation});"
+        "create index by_date on images (taken_at collate BINARY)"
+    )
+    values = [None, "2019", "2020", "a", "A", *(str(year) for year in range(2100, 2300))]
+    rng = np.random.default_rng(0)
+    dates = [values[at] for at in rng.integers(0, len(values), 2_000)]
+    conn.executemany("insert into images values (?, '', ?)", enumerate(dates))
+    order = Order("taken_at", descending)
+    for ids in (rng.permutation(2_000), rng.permutation(2_000)[:700], np.arange(1_900, 2_100)):
+        wanted = in_order(conn, TABLE, ids.tolist(), order)
+        for most in (1, 2, 11, 60, 400, 3_000):
+            first = in_order(conn, TABLE, ids.tolist(), order, most=most)
+            assert first[:most] == wanted[:most]
+
+
+@pytest.mark.skipif(not COUNTED.exists(), reason="the system does not say what a process reads")
+def test_the_first_in_order_are_found_without_a_look_at_the_other_rows(tmp_path: Path):
+    path = tmp_path / "photos.db"
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("create table images (id integer primary key, path text, taken_at text)")
+        conn.execute("create index by_date on images (taken_at)")
+        rows = ((id, "x" * 3_000, f"{id * 37 % 1_000:04}") for id in range(1_000))
+        conn.executemany("insert into images values (?, ?, ?)", rows)
+    every, first = (
+        bytes_read(path, lambda conn, most=most: in_order(conn, TABLE, ALL, NEWEST, most=most))
+        for most in (None, 5)
+    )
+    assert first < every / 20
+
+
+def bytes_read(database: Path, read: Callable[[sqlite3.Connection], object]) -> int:
+    """By a connection that has read nothing yet."""
+    before = COUNTED.read_text()
+    with closing(sqlite3.connect(database)) as conn:
+        read(conn)
+    counts = (int(text.split()[1]) for text in (before, COUNTED.read_text()))
+    return -next(counts) + next(counts)

@@ -24,7 +24,14 @@ from sqlite_utils import Database
 from datasette_image_search import ImageSearchError
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
-from datasette_image_search.search import all_scores, approximate, bounded, byte_codes, planner
+from datasette_image_search.search import (
+    all_scores,
+    approximate,
+    bounded,
+    byte_codes,
+    plan,
+    planner,
+)
 from datasette_image_search.search.asked import (
     SearchOptions,
     all_relevances,
@@ -719,6 +726,35 @@ def test_what_an_index_finds_and_is_only_a_few_is_listed_before_anything_is_rank
     if "list" in steps:
         assert names(of_many) == ["list", "rank", "widen", "widen", "enumerate"]
         assert of_many.steps[0].looked_at == 300 / 25 + 1
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("where", "steps"),
+    [
+        ("+size < 20", ["sample", "list", "enumerate"]),
+        ("not size >= 20", ["sample", "list", "enumerate"]),
+        ("+size < 200", ["sample", "rank"]),
+        ("abs(size) < 20", ["rank"]),
+        ("+size < 20 and path is not null", ["rank"]),
+        (
+            "+size < 20 and size in (select iso from images union select +size from images)",
+            ["rank"],
+        ),
+    ],
+)
+def test_what_an_index_has_but_cannot_find_is_listed_if_few_pass_and_it_is_quick_to_tell(
+    images: Images, where: str, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SAMPLE", 300)
+    monkeypatch.setattr(plan, "SAMPLED_OF", 300)
+    images.db.execute("create index by_size on images (size)")
+    vector = random_vectors(1, seed=1)[0]
+    passing = {id for (id,) in images.db.execute(f"select id from images where {where}")}
+    assert len(passing) > 4
+    found = images.search(vector, 4, Filter(where))
+    assert ids(found) == [id for id in ranked(images, vector) if id in passing][:4]
+    assert names(found)[: len(steps)] == steps
 
 
 @over_engines

@@ -572,6 +572,28 @@ async def test_an_order_without_matches_is_of_the_closest(many: Path) -> None:
 # --- Order -----------------------------------------------------------------------------------------
 
 
+async def test_pages_in_the_order_of_an_index_are_those_without_one(many: Path) -> None:
+    """Twelve grey ones, with three dates and none, of which several have the same."""
+    change(many, "update images set taken_at = nullif('201' || (id % 4), '2010')")
+    urls = [
+        f"{PAGE}.json?q=grey&{asked}&{sort}=taken_at&_size={size}&_next={after}"
+        for asked in ("_by=likeness", "_by=both", "_by=both&_min_relevance=0.97")
+        for sort in ("_sort", "_sort_desc")
+        for size, after in ((1, 0), (3, 2), (5, 0), (5, 10), (60, 0))
+    ]
+    by_index, without = [], []
+    for answers in (by_index, without):
+        datasette = datasette_of(many)
+        for url in urls:
+            answer = (await ask(datasette, url)).json()
+            assert answer["matches"] == 12
+            scores = [pytest.approx(hit["score"]) for hit in answer["hits"]]
+            shown = [(hit["id"], hit["row"]) for hit in answer["hits"]]
+            answers.append((answer["count"], answer["next"], shown, scores))
+        change(many, "drop index if exists idx_images_taken_at_camera_model_folder_camera_make")
+    assert by_index == without
+
+
 @pytest.mark.parametrize("asked", ["q=red", "", "_sort=filename"])
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_limit_ends_the_pages(of_colours: Datasette, asked: str) -> None:

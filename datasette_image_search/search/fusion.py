@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from .. import store
 from ..checked import check_whole
 from ..embedders.protocol import EmbedderError
@@ -168,7 +166,7 @@ class Search:
         _check_limits(self.options)
         if self._is_of_texts:
             return Found(self._without_scores(k), self._steps, self._warnings, knows_matches=True)
-        if self.options.by == "likeness" or not (self._texts.hits or self._single_words):
+        if self.is_by_likeness:
             found = self._nearest(self._known_vector, k, self._some)
             return replace(
                 found,
@@ -200,8 +198,15 @@ class Search:
             found = asked.images_within(self.conn, self.index, self._known_vector, self.options)
         if found is None:
             return None
-        ids = IdSet(list(dict.fromkeys([*_keys(found.ids), *texts])))
+        ids = IdSet(list(dict.fromkeys([*found.ids.keys(), *texts])))
         return Within(ids, least_extent(found.extent, self.extent_of_texts))
+
+    @property
+    def is_by_likeness(self) -> bool:
+        """Whether no text changes what is found, or its order, but those with a minus."""
+        if self.options.by == "likeness":
+            return True
+        return not (self._is_of_texts or self._texts.hits or self._single_words)
 
     @property
     def extent_of_texts(self) -> Extent:
@@ -216,9 +221,9 @@ class Search:
             likely = asked.images_within(self.conn, self.index, self._known_vector, options)
         if likely is None:
             return Count(len(texts), self.extent_of_texts)
-        keys, some = set(_keys(likely.ids)), self.rest()
+        keys, some = set(likely.ids.keys()), self.rest()
         if isinstance(self.filter, IdSet):
-            keys &= set(_keys(self.filter))
+            keys &= set(self.filter.keys())
         else:
             some = both_of(self.filter, some)
         number = len(keys)
@@ -317,7 +322,7 @@ class Search:
             said = f"some words were looked for in texts only: {unknown}"
             texts = replace(texts, warnings=(*texts.warnings, said))
         if limits is not None:
-            texts = replace(texts, hits=tuple(text_hits_among(texts.hits, set(_keys(limits.ids)))))
+            texts = replace(texts, hits=tuple(text_hits_among(texts.hits, set(limits.ids.keys()))))
         return texts
 
     def _check_texts(self) -> None:
@@ -442,10 +447,6 @@ class _Texts:
     is_complete: bool = True
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-def _keys(ids: IdSet) -> list[Key]:
-    return ids.ids.tolist() if isinstance(ids.ids, np.ndarray) else list(ids.ids)
 
 
 def _as_filter(some: Filter | IdSet | None, index: Index) -> Filter | None:

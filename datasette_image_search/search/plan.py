@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from ..store import Filter, filters
-from ..store.filters import IdSet, asked_images, is_indexed, matching, passing_images
+from ..store.filters import IdSet, access_to, asked_images, matching, passing_images
 from .hits import Step
 from .live import LiveIndex
 from .ranking import Ranking, once
@@ -21,6 +21,16 @@ NARROW = 1 / 25
 
 LISTED = 150_000
 """So many of them are listed in time for a page."""
+
+
+SAMPLE = 128
+"""Images that tell how many pass a filter, if an index has what it compares and must be scanned ..."""
+
+SAMPLED_OF = 100 * SAMPLE
+"""... of so many or more: of fewer all are ranked in the time that these take."""
+
+COMPARED = 4.5
+"""So many listed images are ranked in the time in which a filter is asked about one of a ranking."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +95,14 @@ class Plan:
 
 
 def listed_if_few(plan: Plan, steps: list[Step]) -> Plan | None:
-    """The same with the `few` that pass, if an index finds them and they are few."""
+    """The same with the `few` that pass, if they are few, and an index finds them or has what the filter compares."""
     if not isinstance(plan.filter, Filter) or not plan.live.has_image_ids:
         return None
     most = int(len(plan.live) * NARROW)
     if plan.bounded:
         most = min(most, LISTED)
-    if not most or not is_indexed(plan.conn, plan.live.index, plan.filter):
+    access = access_to(plan.conn, plan.live.index, plan.filter) if most else "read"
+    if access == "read" or (access == "compared" and not _are_few(plan, steps)):
         return None
     started = time.perf_counter()
     images = asked_images(plan.conn, plan.live.index, plan.filter, most + 1)
@@ -100,3 +111,20 @@ def listed_if_few(plan: Plan, steps: list[Step]) -> Plan | None:
         return None
     steps.append(Step.since(started, "list", images, images))
     return replace(plan, few=plan.live.chosen_images(images))
+
+
+def _are_few(plan: Plan, steps: list[Step]) -> bool:
+    """
+    Whether to rank those that pass, which a scan of all lists, takes less time than to ask the filter about as many of
+    a ranking as it takes until enough pass.
+    """
+    live = plan.live
+    assert isinstance(plan.filter, Filter)
+    if plan.bounded or len(live) < SAMPLED_OF:
+        return False
+    started = time.perf_counter()
+    sample = np.unique(live.image_ids(np.linspace(0, len(live) - 1, SAMPLE, dtype=np.int64)))
+    passed = passing_images(plan.conn, live.index, sample, plan.filter)
+    steps.append(Step.since(started, "sample", sample, passed))
+    share = len(passed) / len(sample)
+    return share <= NARROW and share * len(live) * share <= COMPARED * plan.wanted

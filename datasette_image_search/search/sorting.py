@@ -51,7 +51,7 @@ def find_images(
             (found,) = fusion.find_images(conn, index, [query], k, filter, silent, ask)
             start = 0
         by_id = {hit.id: hit for hit in found.hits}
-        ids = in_order(conn, index.table, list(by_id), order)
+        ids = in_order(conn, index.table, list(by_id), order, most=start + k)
         hits = tuple(by_id[id] for id in ids[start : start + k])
         if options.with_matched:
             hits = fusion.with_matched(conn, index, query, hits)

@@ -724,7 +724,7 @@ def test_searches_find_what_is_there_whatever_is_done(
             machine,
             settings=settings(
                 max_examples=2,
-                stateful_step_count=12,
+                stateful_step_count=8,
                 deadline=None,
                 phases=PHASES,
                 print_blob=True,

@@ -295,7 +295,7 @@ def asked_all_the_time(collection: Collection, states: Sequence[State | None]) -
 
     def ask(id: int) -> None:
         # As fast as they can, they would take all processors from what they ask about.
-        while not done.wait(0.02):
+        while not done.wait(0.1):
             try:
                 check_json(*collection.search(".json", q=f"#{id}", _size=100), id, states)
             except BaseException as problem:

@@ -14,11 +14,12 @@ from typing import TypeVar, cast
 from ... import store
 from ...api import Images
 from ...embedders.protocol import EmbedderError
+from ...search.asked import Within
 from ...search.fusion import Search, likeness_in, with_matched
 from ...search.hits import Count, Extent, Found, Hit, Step, least_extent, page_in_order
 from ...search.sorting import all_shown
 from ...store.filters import IdSet, naming_the_filter
-from ...store.ordering import in_order, sorted_ids
+from ...store.ordering import first_in_order, in_order, sorted_ids
 from ...store.reads import most_images, newest_ids
 from ..access.requested_table import RequestedTable
 from ..configuration import configured_weights
@@ -270,6 +271,9 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     found, limited = None, None
     extent: Extent = "all"
     within = every.within() if limit is None else None
+    page = None if within is None else _first_within(requested, wanted, every, within)
+    if page is not None:
+        return page
     if limit is None:
         # No more are looked for than there are.
         most = DEEPEST if within is None else min(len(within.ids.ids), DEEPEST)
@@ -287,12 +291,42 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     hits = {hit.id: hit for hit in found.hits}
     if limited is None:
         limited = wanted.among(requested, IdSet(list(hits)), search.rest())
+    end = wanted.offset + wanted.size + 1
+    # The hits pass the filter; of a view with several rows of an image not all do.
+    rows = None if requested.view is None else wanted.rows
     in_turn = in_order(
-        search.conn, requested.table, list(hits), wanted.order, wanted.rows, view=requested.view
+        search.conn, requested.table, list(hits), wanted.order, rows, view=requested.view, most=end
     )
-    shown = [hits[id] for id in in_turn[wanted.offset : wanted.offset + wanted.size + 1]]
+    shown = [hits[id] for id in in_turn[wanted.offset : end]]
     page = _page(requested, search, found, shown, matches, limited)
     return replace(page, extent=extent, has_counted=has_counted or matches is None)
+
+
+def _first_within(
+    requested: RequestedTable, wanted: SearchRequest, every: Search, within: Within
+) -> _Page | None:
+    """
+    As _sorted(), for matches by likeness that an index has in order: of those alone that are shown, or come before, the
+    vectors are read. None for other searches.
+    """
+    order, options, ids = wanted.order, every.options, within.ids.keys()
+    # Of more than are sorted the closest are, but a bounded search leaves the rest to chance anyway.
+    are_sorted = len(ids) <= DEEPEST or within.extent == "at least"
+    are_hits = options.matches_only and options.min_score is None and every.is_by_likeness
+    is_whole = requested.view is None and wanted.filter is None and every.rest() is None
+    if order is None or not (are_sorted and are_hits and is_whole):
+        return None
+    end = wanted.offset + wanted.size + 1
+    first = first_in_order(every.conn, requested.table, ids, order, end)
+    if first is None:
+        return None
+    found = replace(every, filter=IdSet(first)).find(len(first))
+    hits = {hit.id: hit for hit in found.hits}
+    in_turn = in_order(every.conn, requested.table, list(hits), order)
+    shown = [hits[id] for id in in_turn[wanted.offset : end]]
+    matches, limited = Count(len(ids), within.extent), wanted.among(requested, within.ids, None)
+    page = _page(requested, every, found, shown, matches, limited)
+    return replace(page, extent=within.extent)
 
 
 def _page(
