@@ -644,6 +644,20 @@ def test_however_ids_lie_exactly_their_vectors_are_read(wide: LanceEngine, ids: 
     assert (wide.vectors(asked)[np.searchsorted(asked, held)] == stored).all()
 
 
+def test_what_is_removed_and_added_lies_where_it_is_looked_for(tmp_path: Path):
+    engine = LanceEngine(EngineRequest(str(tmp_path / "lance"), 8))
+    engine.clear()
+    engine.add(np.arange(2000), WIDE[:2000])
+    asked = np.arange(500, 3500)
+    engine.scores(asked, WIDE[0])
+    engine.remove(np.arange(400, 700))
+    assert np.isfinite(engine.scores(asked, WIDE[0])).sum() == 1300
+    engine.add(np.arange(2000, 4000), WIDE[2000:4000])
+    assert np.isfinite(engine.scores(asked, WIDE[0])).sum() == 2800
+    (best,) = engine.nearest(WIDE[3000:3001], 1, asked)[1].tolist()
+    assert best == [3000]
+
+
 def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, db: Database):
     reads = []
     real = LanceEngine.nearest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,11 +18,18 @@ MOST_NAMED = 10_000
 SHARE_NAMED = 1 / 50
 """The share of all vectors from which on reading them in order is quicker than looking up each."""
 
+MOST_KEPT = 20_000_000
+"""Ids of a dataset that are kept in memory, 160 MB, for the next search that needs them."""
+
 BATCH = 2_048
 """
 Vectors that are read at once. Four times as many take twice the time of a processor: their memory is too much for its cache,
 and is given back each time.
 """
+
+
+_kept: WeakKeyDictionary[lance.LanceDataset, tuple[int, np.ndarray]] = WeakKeyDictionary()
+"""The version that a dataset had, and its ids, in the order of its rows."""
 
 
 def rows_of(
@@ -38,7 +46,7 @@ def rows_of(
             for some in parts(ids, MOST_NAMED):
                 yield dataset.to_table(list(columns), filter=filter_by(some))
             return
-        held = dataset.to_table(["id"]).column("id").to_numpy()
+        held = _held_ids(dataset)
         places = np.flatnonzero(among(ids, held))
         if np.count_nonzero(np.diff(places) > 1) <= few:
             for some in parts(places, MOST_NAMED):
@@ -49,6 +57,17 @@ def rows_of(
     yield from dataset.to_batches(
         list(columns), batch_size=BATCH, filter=within, use_scalar_index=False
     )
+
+
+def _held_ids(dataset: lance.LanceDataset) -> np.ndarray:
+    """The ids of all rows, in their order."""
+    version, ids = _kept.get(dataset, (None, None))
+    if ids is None or version != dataset.version:
+        version = dataset.version
+        ids = dataset.to_table(["id"]).column("id").to_numpy()
+        if len(ids) <= MOST_KEPT:
+            _kept[dataset] = version, ids
+    return ids
 
 
 def filter_by(ids: np.ndarray) -> str:
