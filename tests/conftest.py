@@ -34,14 +34,16 @@ from datasette_image_search.store import find_index, transactions
 from .documents import draw_demo
 from .faults.forked import Forker
 from .only_ours import (
+    close,
     closed_in_the_end,
     forget_other_plugins,
     keep_apps,
     keep_metadata,
+    keep_plugins,
     wait_for_models,
 )
 from .quick_program import quick_program
-from .serving import PATIENT_SETTINGS
+from .serving import PATIENT_SETTINGS, datasette_of
 from .tiny_clip import make_tiny_clip
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
@@ -157,6 +159,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("patient")
     forget_other_plugins()
     keep_apps()
+    keep_plugins()
     keep_metadata()
     wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
@@ -280,6 +283,18 @@ def copied_database(drawn_once: Path, folder: Path, place: Path) -> Path:
     with closing(sqlite3.connect(database)) as conn, conn:
         conn.execute("update image_search_roots set path = ?", [str(folder)])
     return database
+
+
+@pytest.fixture(scope="module")
+def of_colours(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Datasette]:
+    """
+    Serves what `database` is. The same for all tests of a module that only ask: to start one takes longer than most answers.
+    They share a loop, too, loop_scope="module".
+    """
+    place = shutil.copytree(drawn_once, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
+    datasette = datasette_of(place / "photos.db")
+    yield datasette
+    close(datasette)
 
 
 @pytest.fixture

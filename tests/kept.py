@@ -18,7 +18,7 @@ from datasette_image_search.search import freshness
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.store import held_vectors
 
-from .random_tables import add_images
+from .random_tables import copy_images
 
 KEPT: Mapping[str, Mapping[str, Any]] = {
     "sidecar": {},
@@ -91,7 +91,7 @@ def database_kept_in(
 ) -> Iterator[None]:
     """A new database with these vectors, as kept_in() has them, that nobody has open."""
     with closing(Database(path, execute_plugins=False)) as db:
-        add_images(db, vectors)
+        copy_images(db, vectors)
         with kept_in(kept, db, monkeypatch):
             db.close()
             yield

@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -560,6 +561,11 @@ def test_a_model_never_sees_a_line(size: tuple[int, int]):
 
 def photo_like(size: tuple[int, int]) -> Image.Image:
     """Large and small blobs of all colours: detail of every scale, as in photos."""
+    return _photo_like(size).copy()
+
+
+@lru_cache(maxsize=10)
+def _photo_like(size: tuple[int, int]) -> Image.Image:
     random = np.random.default_rng(1)
     layers = [
         np.asarray(

@@ -674,10 +674,22 @@ def test_an_evaluation_reads_an_engine_a_few_times_for_many_queries(path: Path, 
 
 MANY = random_vectors(1000)
 
+Many = Callable[[Path, float], None]
 
-def many(path: Path, target: float) -> None:
-    """MANY in lists, of which as few are looked into as the target takes."""
-    make_database(path, MANY, type="ivf_rq", target=target, queries=random_vectors(100, seed=9))
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
+    """many(folder, target) is a database with MANY in lists, of which as few are looked into as the target takes."""
+    made: dict[float, Path] = {}
+
+    def many(folder: Path, target: float) -> None:
+        if target not in made:
+            made[target] = tmp_path_factory.mktemp("many")
+            options = {"type": "ivf_rq", "target": target, "queries": random_vectors(100, seed=9)}
+            make_database(made[target] / "photos.db", MANY, **options)
+        shutil.copytree(made[target], folder, dirs_exist_ok=True)
+
+    return many
 
 
 def recall(conn: sqlite3.Connection, k: int) -> float:
@@ -690,8 +702,8 @@ def recall(conn: sqlite3.Connection, k: int) -> float:
     return float(np.mean(shares))
 
 
-def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: None):
-    many(tmp_path / "photos.db", 0.6)
+def test_searches_have_the_recall_that_the_status_states(tmp_path: Path, lists: None, many: Many):
+    many(tmp_path, 0.6)
     with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
         tuning = live(conn).tuning
         assert tuning.parameters != "effort=1"
@@ -713,11 +725,11 @@ def test_copies_of_one_picture_are_as_good_as_each_other(tmp_path: Path, lists: 
 
 @pytest.mark.parametrize("grows", [True, False])
 def test_small_changes_are_tuned_for_once_they_are_a_tenth(
-    tmp_path: Path, lists: None, grows: bool
+    tmp_path: Path, lists: None, many: Many, grows: bool
 ):
     path, tuned_up_to = tmp_path / "photos.db", []
     queries = mock.patch.object(feeding, "sample_queries", return_value=random_vectors(9))
-    many(path, 0.6)
+    many(tmp_path, 0.6)
     with closing(Database(path, execute_plugins=False)) as db, queries:
         for step in range(2):
             if not grows:
@@ -729,8 +741,10 @@ def test_small_changes_are_tuned_for_once_they_are_a_tenth(
     assert tuned_up_to == [1000, 1120]
 
 
-def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: Path, lists: None):
-    many(tmp_path / "photos.db", 0.3)
+def test_pages_under_a_filter_are_exact_however_little_is_looked_into(
+    tmp_path: Path, lists: None, many: Many
+):
+    many(tmp_path, 0.3)
     with closing(sqlite3.connect(tmp_path / "photos.db")) as conn:
         assert recall(conn, 20) < 1
         for share in (2, 40):
@@ -752,10 +766,10 @@ def test_pages_under_a_filter_are_exact_however_little_is_looked_into(tmp_path: 
 
 
 def test_a_bounded_search_reads_the_lists_and_what_passes_a_narrow_filter(
-    tmp_path: Path, lists: None
+    tmp_path: Path, lists: None, many: Many
 ):
     """As pages of millions do, and never short."""
-    many(tmp_path / "photos.db", 0.6)
+    many(tmp_path, 0.6)
     with (
         closing(sqlite3.connect(tmp_path / "photos.db")) as conn,
         mock.patch.object(bounded, "LARGE", 500),

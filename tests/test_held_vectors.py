@@ -28,7 +28,7 @@ from datasette_image_search.api import Images
 from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.engines.protocol import EngineError, EngineRequest
-from datasette_image_search.search import freshness, indexing
+from datasette_image_search.search import indexing
 from datasette_image_search.search.approximate import IndexTypeError
 from datasette_image_search.search.indexing import (
     index_images,
@@ -72,15 +72,24 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_what_was_opened()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A database whose vectors are in a dataset of Lance only."""
-    path = tmp_path / "photos.db"
-    with closing(Database(path, execute_plugins=False)) as db:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test."""
+    folder = tmp_path_factory.mktemp("held")
+    with (
+        mock.patch.multiple(places, _served=[], _named=set()),
+        closing(Database(folder / "photos.db", execute_plugins=False)) as db,
+    ):
         add_images(db, [*VECTORS, FILM])
         index_images(db, "images", engine="lance", stored_vectors=False)
-    freshness._open.clear()
-    return path
+    return folder
+
+
+@pytest.fixture
+def path(made_once: Path, tmp_path: Path) -> Path:
+    """A database whose vectors are in a dataset of Lance only."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "photos.db"
 
 
 @pytest.fixture

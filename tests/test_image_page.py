@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from datasette.app import Datasette
 from PIL import Image
 from sqlite_utils import Database
 
@@ -60,15 +61,19 @@ async def test_the_picture_what_is_known_of_it_and_the_most_alike(
     assert "red.jpg" not in alike(page)
 
 
-async def test_the_most_alike_are_of_all_images_whatever_was_searched_for(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_most_alike_are_of_all_images_whatever_was_searched_for(
+    of_colours: Datasette,
+) -> None:
     searched = "q=blue&_by=text&id=6&_matches_only=1&_min_score=0.9&_sort=filename&_limit=1"
-    page = await ask(datasette_of(database), f"{PAGE}/6?{searched}&_position=1")
+    page = await ask(of_colours, f"{PAGE}/6?{searched}&_position=1")
     assert len(alike(page)) == 7
     assert alike(page)[0] in ("orange.jpg", "purple.jpg")
 
 
-async def test_without_roots_it_is_the_thumbnail_and_says_so(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}/6")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_without_roots_it_is_the_thumbnail_and_says_so(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}/6")
     assert re.search(rf'<img src="{PAGE}/6/thumbnail\?v=[0-9a-f]+" alt="red.jpg"', page.text)
     assert "the configuration of this server names no folder with originals" in page.text
     assert "Download" not in page.text
@@ -140,25 +145,27 @@ async def test_a_download_is_the_file_itself_whatever_browsers_show(
     assert (await ask(datasette, f"{PAGE}/2/image?_dl=1")).status_code == 404
 
 
-async def test_the_way_back_is_to_the_page_with_the_image(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}/3?_size=2&_sort=filename&_position=6")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_way_back_is_to_the_page_with_the_image(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}/3?_size=2&_sort=filename&_position=6")
     back = unescape(re.search(r'<a href="([^"]*)">&#x2190; ', page.text)[1])
     assert parse_qs(urlsplit(back).query) == {"_size": ["2"], "_sort": ["filename"], "_next": ["4"]}
 
 
-async def test_a_limit_ends_the_way(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}/5?_sort=filename&_limit=5&_position=5")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_limit_ends_the_way(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}/5?_sort=filename&_limit=5&_position=5")
     assert link(page, "prev") is not None
     assert link(page, "next") is None
 
 
-async def test_the_way_through_a_search(database: Path) -> None:
-    datasette = datasette_of(database)
-    hits = (await ask(datasette, f"{PAGE}.json?q=dark+red&id__gt=2")).json()["hits"]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_way_through_a_search(of_colours: Datasette) -> None:
+    hits = (await ask(of_colours, f"{PAGE}.json?q=dark+red&id__gt=2")).json()["hits"]
     ids = [hit["id"] for hit in hits]
     url, seen = f"{PAGE}/{ids[0]}?q=dark+red&id__gt=2&_position=1", []
     while url:
-        page = await ask(datasette, url)
+        page = await ask(of_colours, url)
         seen.append(int(urlsplit(url).path.rpartition("/")[2]))
         before = link(page, "prev")
         assert (before is None) == (len(seen) == 1)
@@ -174,12 +181,12 @@ def place(response: httpx.Response) -> str:
     return re.search(r"<span>(.* of .*|number .*)</span>", response.text)[1]
 
 
-async def test_the_place_in_the_search_is_told(database: Path) -> None:
-    datasette = datasette_of(database)
-    assert place(await ask(datasette, f"{PAGE}/3?_sort=id&id__gt=1&_position=2")) == "2 of 7"
-    assert place(await ask(datasette, f"{PAGE}/3?_sort=id&_limit=4&_position=3")) == "3 of 4"
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_place_in_the_search_is_told(of_colours: Datasette) -> None:
+    assert place(await ask(of_colours, f"{PAGE}/3?_sort=id&id__gt=1&_position=2")) == "2 of 7"
+    assert place(await ask(of_colours, f"{PAGE}/3?_sort=id&_limit=4&_position=3")) == "3 of 4"
     # Weaker matches are left out here, which the filters do not tell.
-    assert place(await ask(datasette, f"{PAGE}/6?q=red&_matches_only=1&_position=1")) == "number 1"
+    assert place(await ask(of_colours, f"{PAGE}/6?q=red&_matches_only=1&_position=1")) == "number 1"
 
 
 async def test_without_a_search_the_neighbours_are_by_date(database: Path) -> None:
@@ -208,11 +215,11 @@ async def test_neighbours_are_those_of_the_search_as_it_is_now(database: Path) -
     assert (link(elsewhere, "prev"), link(elsewhere, "next")) == (None, None)
 
 
-async def test_an_order_and_limits_are_those_of_the_search(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await ask(datasette, f"{PAGE}/3?_sort_desc=filename&_position=6")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_order_and_limits_are_those_of_the_search(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}/3?_sort_desc=filename&_position=6")
     assert urlsplit(link(page, "prev")).path == f"{PAGE}/4"
-    page = await ask(datasette, f"{PAGE}/6?q=red&_min_relevance=0.95&_position=1")
+    page = await ask(of_colours, f"{PAGE}/6?q=red&_min_relevance=0.95&_position=1")
     assert link(page, "next") is None
 
 
@@ -235,8 +242,9 @@ async def test_any_key_has_a_page(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("id", ["99", "x", "-1", "1.5"])
-async def test_no_image_is_a_404(database: Path, id: str) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}/{id}")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_image_is_a_404(of_colours: Datasette, id: str) -> None:
+    page = await ask(of_colours, f"{PAGE}/{id}")
     assert page.status_code == 404
     assert "There is no image " in page.text
     assert f'<a href="{PAGE}">All images</a>' in page.text
@@ -250,10 +258,11 @@ async def test_nobody_sees_what_they_may_not(database: Path) -> None:
     assert (await ask(datasette, f"{PAGE}/6", actor="anna")).status_code == 200
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_query_that_cannot_be_read_is_a_sentence_beside_the_picture(
-    database: Path,
+    of_colours: Datasette,
 ) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}/6?q=red&colour=blue&_position=1")
+    page = await ask(of_colours, f"{PAGE}/6?q=red&colour=blue&_position=1")
     assert page.status_code == 400
     assert "&#39;images&#39; has no column &#39;colour&#39; to filter by" in page.text
     assert "<h1>red.jpg</h1>" in page.text

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from datasette.app import Datasette
 from sqlite_utils import Database
 
 from .serving import datasette_of, get, pictures, query_page
@@ -13,9 +14,10 @@ from .serving import datasette_of, get, pictures, query_page
 pytestmark = [pytest.mark.asyncio, pytest.mark.datasette]
 
 
-async def test_a_query_is_a_grid_in_its_order_with_its_scores(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_query_is_a_grid_in_its_order_with_its_scores(of_colours: Datasette) -> None:
     sql = "select id, image_similarity(id, 'red') as score from images order by score desc limit 3"
-    page = await query_page(datasette_of(database), sql, ".images")
+    page = await query_page(of_colours, sql, ".images")
     assert page.status_code == 200
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 3
@@ -24,14 +26,14 @@ async def test_a_query_is_a_grid_in_its_order_with_its_scores(database: Path) ->
     assert "3 images" in page.text
 
 
-async def test_a_table_page_is_a_grid_the_closest_first(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await get(datasette, "/photos/images.images", _image_search="red", _size=4)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_table_page_is_a_grid_the_closest_first(of_colours: Datasette) -> None:
+    page = await get(of_colours, "/photos/images.images", _image_search="red", _size=4)
     assert pictures(page)[0] == "red.jpg"
     assert len(pictures(page)) == 4
     assert 'href="/photos/images?_image_search=red&amp;_size=4">as a table' in page.text
     assert "4 images closest to &#34;red&#34;" in page.text
-    assert pictures(await get(datasette, "/photos/images/6.images")) == ["red.jpg"]
+    assert pictures(await get(of_colours, "/photos/images/6.images")) == ["red.jpg"]
 
 
 async def test_pages_link_to_it_where_the_rows_have_ids_of_images(database: Path) -> None:
@@ -43,9 +45,10 @@ async def test_pages_link_to_it_where_the_rows_have_ids_of_images(database: Path
     assert ".images" not in (await get(datasette, "/photos/plain")).text
 
 
-async def test_rows_that_are_not_images_are_counted(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_rows_that_are_not_images_are_counted(of_colours: Datasette) -> None:
     sql = "select 6 as id union all select 99 union all select null union all select x'00'"
-    page = await query_page(datasette_of(database), sql, ".images")
+    page = await query_page(of_colours, sql, ".images")
     assert pictures(page) == ["red.jpg"]
     assert "3 rows are not images of images" in page.text
 
@@ -69,8 +72,11 @@ async def test_with_several_image_tables_one_has_to_be_named(embed, folder: Path
         ("select id from images where", "incomplete input"),
     ],
 )
-async def test_what_is_wrong_is_one_sentence(database: Path, sql: str, sentence: str) -> None:
-    page = await query_page(datasette_of(database), sql, ".images")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_wrong_is_one_sentence(
+    of_colours: Datasette, sql: str, sentence: str
+) -> None:
+    page = await query_page(of_colours, sql, ".images")
     assert page.status_code == 400
     assert sentence in page.text.replace("&#39;", "'")
 

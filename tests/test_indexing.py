@@ -48,7 +48,7 @@ from datasette_image_search.store.vectors import vector_batches
 
 from .made_codes import BUILDABLE, REFUSED
 from .planning import search_one
-from .random_tables import add_images, random_vectors
+from .random_tables import add_images, copy_images, random_vectors
 
 VECTORS = random_vectors(400, 16)
 
@@ -57,7 +57,7 @@ VECTORS = random_vectors(400, 16)
 def db(path: Path) -> Iterator[Database]:
     """400 images, and no sidecars."""
     with closing(Database(path, execute_plugins=False)) as db:
-        add_images(db, VECTORS)
+        copy_images(db, VECTORS)
         yield db
 
 

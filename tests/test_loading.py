@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -83,7 +85,7 @@ def test_a_jpeg_that_lacks_its_last_bytes_is_embedded_with_a_warning(size, progr
 
 def test_a_jpeg_of_nine_tenths_is_embedded_with_a_warning():
     decoded = decode(cut_to(0.93))
-    expected = decode(JPEG).model_input
+    expected = decode(whole_jpeg()).model_input
     rows = len(expected)
     assert decoded.warning == PARTLY_READABLE
     assert (decoded.model_input[: rows * 9 // 10] == expected[: rows * 9 // 10]).all()
@@ -95,12 +97,14 @@ def test_a_jpeg_of_less_is_damaged(part: float):
         decode(cut_to(part))
 
 
-JPEG = saved(photo_like((800, 800)), "JPEG", quality=95)
+@cache
+def whole_jpeg() -> bytes:
+    return saved(photo_like((800, 800)), "JPEG", quality=95)
 
 
 def cut_to(part: float) -> bytes:
     """The picture is as detailed in all of its rows, so that its data is as long as they are many."""
-    return JPEG[: int(len(JPEG) * part)]
+    return whole_jpeg()[: int(len(whole_jpeg()) * part)]
 
 
 def test_a_progressive_jpeg_is_readable_when_its_first_scan_is():
@@ -141,9 +145,9 @@ def test_what_is_really_grey_at_its_end_is_whole(progressive: bool):
 
 
 def test_a_jpeg_of_which_nothing_can_be_read_is_damaged():
-    start = JPEG.index(b"\xff\xda") + 14
+    start = whole_jpeg().index(b"\xff\xda") + 14
     with pytest.raises(DecodeError, match="the picture is damaged"):
-        decode(JPEG[:start] + b"\xff\x01" * 10)
+        decode(whole_jpeg()[:start] + b"\xff\x01" * 10)
 
 
 @pytest.mark.parametrize("colour", ["black", (128, 128, 128)])
@@ -155,14 +159,14 @@ def test_rows_that_look_like_missing_ones_are_not_taken_for_them(colour):
 
 
 def test_a_damaged_preview_of_pages_is_readable_too():
-    picture = decode_picture(JPEG[:-2], "", SETTINGS)
+    picture = decode_picture(whole_jpeg()[:-2], "", SETTINGS)
     assert np.asarray(picture).std() > 10
 
 
 def test_the_limit_holds_for_what_is_readable():
     small = DecodeSettings(np.asarray, image_size=32, max_pixels=1000)
     with pytest.raises(DecodeError, match="more than the limit"):
-        decode_bytes(JPEG[:-2], "", small)
+        decode_bytes(whole_jpeg()[:-2], "", small)
 
 
 def test_a_good_jpeg_has_no_warning():

@@ -6,6 +6,7 @@ find-duplicates of that time: `before_migrations.sql`.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -50,8 +51,12 @@ Hits = dict[tuple[str, str, str], list[tuple[store.Key, float]]]
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    database = tmp_path / "photos.db"
-    pictures = tmp_path / "the folder"
+    return make_old(tmp_path)
+
+
+def make_old(folder: Path) -> Path:
+    database = folder / "photos.db"
+    pictures = folder / "the folder"
     (pictures / "trip").mkdir(parents=True)
     with closing(sqlite3.connect(database)) as conn:
         conn.executescript(DUMP.read_text(encoding="utf-8"))
@@ -71,15 +76,15 @@ def old(tmp_path: Path) -> Path:
 
 def rows_of(database: Path) -> Rows:
     """All rows, but for the state of the sidecars, which each run may write anew."""
-    names = query(
-        database,
-        "select name from sqlite_master where type = 'table' "
-        "and name not in ('image_search_migrations', 'image_search_indexes')",
-    )
-    rows = {name: query(database, f'select * from "{name}" order by 1, 2') for (name,) in names}
     columns = "id, image_table, model, fingerprint, dimensions, generation, identity, unfinished"
-    rows["indexes"] = query(database, f"select {columns} from image_search_indexes")
-    return rows
+    with closing(sqlite3.connect(database)) as conn:
+        names = conn.execute(
+            "select name from sqlite_master where type = 'table' "
+            "and name not in ('image_search_migrations', 'image_search_indexes')"
+        ).fetchall()
+        selects = {name: f'select * from "{name}" order by 1, 2' for (name,) in names}
+        selects["indexes"] = f"select {columns} from image_search_indexes"
+        return {name: conn.execute(sql).fetchall() for name, sql in selects.items()}
 
 
 def answers_of(conn: sqlite3.Connection) -> Hits:
@@ -99,8 +104,10 @@ def answers_of(conn: sqlite3.Connection) -> Hits:
     return hits
 
 
-@pytest.fixture
-def answers(old: Path) -> Hits:
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Hits:
+    """Those of a database that was not brought up to date."""
+    old = make_old(tmp_path_factory.mktemp("old"))
     with closing(sqlite3.connect(f"file:{old}?immutable=1", uri=True)) as conn:
         return answers_of(conn)
 
@@ -326,7 +333,7 @@ def migrate_and_be_killed(database: Path, step: int) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no such signal")
 @pytest.mark.parametrize("step", range(len(MIGRATIONS) + 1))
 def test_a_kill_within_a_migration_leaves_the_old_tables(
-    old: Path, answers: Hits, forker: Forker, step: int
+    old: Path, forker: Forker, step: int
 ) -> None:
     """What a kill between any two writes leaves is for tests/faults/."""
     change(old, "delete from scans where id = 10")
@@ -339,12 +346,20 @@ def test_a_kill_within_a_migration_leaves_the_old_tables(
 # --- Newer versions, and what is none --------------------------------------------------------------
 
 
-@pytest.fixture
-def newer(old: Path) -> Path:
-    """As a version will leave it that is not written yet."""
-    with closing(Database(old, execute_plugins=False)) as db:
+@pytest.fixture(scope="module")
+def made_newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As a version will leave it that is not written yet, to be copied."""
+    made = make_old(tmp_path_factory.mktemp("newer"))
+    with closing(Database(made, execute_plugins=False)) as db:
         assert migrate(db)
         db["image_search_migrations"].insert({"name": "m999_to_come"})
+    return made
+
+
+@pytest.fixture
+def newer(made_newer: Path, old: Path) -> Path:
+    shutil.copy(made_newer, old)
+    change(old, f"update image_search_roots set path = '{old.parent / 'the folder'}'")
     return old
 
 

@@ -7,6 +7,8 @@ A new route is a line in ROUTES.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +17,8 @@ from datasette.app import Datasette
 from sqlite_utils import Database
 
 from .commands import change, command
-from .conftest import draw_picture
+from .conftest import copied_database, draw_picture
+from .only_ours import close
 from .serving import ask, datasette_of
 
 TABLE = "/-/image-search/{database}/{table}"
@@ -75,12 +78,34 @@ async def answer(
     return await ask(datasette, path, actor, method, picture if method == "POST" else None)
 
 
+@pytest.fixture(scope="module")
+def of_levels(
+    drawn_once: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Datasette]]:
+    """
+    restricted() by its level, and one for an open table of a closed database: the same for all tests that only ask. There is a
+    table `plain` beside the images.
+    """
+    place = tmp_path_factory.mktemp("levels")
+    folder = shutil.copytree(drawn_once / "pictures", place / "pictures")
+    database = copied_database(drawn_once, folder, place)
+    Database(database)["plain"].insert({"id": 1}, pk="id")
+    made = {level: restricted(database, level) for level in LEVELS}
+    photos = {"allow": {"id": "anna"}, "tables": {"images": {"allow": True}}}
+    options = {"plugin": {"roots": [str(place)]}, "rules": {"databases": {"photos": photos}}}
+    made["open table"] = datasette_of(database, **options)
+    yield made
+    for datasette in made.values():
+        close(datasette)
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 async def test_only_those_who_may_see_the_table(
-    database: Path, picture: bytes, level: str, route: tuple[str, str]
+    of_levels: dict[str, Datasette], picture: bytes, level: str, route: tuple[str, str]
 ) -> None:
-    datasette = restricted(database, level)
+    datasette = of_levels[level]
     await datasette.invoke_startup()
     assert (await answer(datasette, route, "anna", picture)).status_code == 200
     for actor in STRANGERS:
@@ -98,14 +123,14 @@ def assert_shows_nothing(response: httpx.Response) -> None:
     assert "public" not in response.headers.get("cache-control", "")
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 async def test_what_one_may_not_see_answers_like_what_is_not_there(
-    database: Path, picture: bytes, level: str, route: tuple[str, str]
+    of_levels: dict[str, Datasette], picture: bytes, level: str, route: tuple[str, str]
 ) -> None:
     """To the letter, but for the name; whatever the case of the name, for SQLite sees none."""
-    Database(database)["plain"].insert({"id": 1}, pk="id")
-    datasette = restricted(database, level)
+    datasette = of_levels[level]
     await datasette.invoke_startup()
     for actor in STRANGERS:
         hidden = await answer(datasette, route, actor, picture)
@@ -157,17 +182,13 @@ async def test_a_row_that_is_not_there_says_no_more_than_a_table(
         assert there.text == missing.text
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("route", ROUTES, ids=" ".join)
 async def test_an_open_table_of_a_closed_database(
-    database: Path, picture: bytes, route: tuple[str, str]
+    of_levels: dict[str, Datasette], picture: bytes, route: tuple[str, str]
 ) -> None:
     """Datasette's own rule, that a table may be opened by itself, holds here as on its own page."""
-    rules = {
-        "databases": {
-            "photos": {"allow": {"id": "anna"}, "tables": {"images": {"allow": True}}},
-        }
-    }
-    datasette = datasette_of(database, rules=rules, plugin={"roots": [str(database.parent)]})
+    datasette = of_levels["open table"]
     await datasette.invoke_startup()
     for actor in (None, "bob", "anna"):
         own = await ask(datasette, "/photos/images", actor)

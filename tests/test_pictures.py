@@ -518,15 +518,17 @@ async def test_paths_that_lead_back_below_the_root(
 
 
 @pytest.mark.parametrize("root", ["/", "/etc", "{secret}", "", "..", "{folder}/../secret", "\0"])
-@pytest.mark.parametrize("path", ["passwd", "etc/passwd", "secret.jpg", "secret/secret.jpg"])
 async def test_a_root_that_was_changed_in_the_database(
-    database: Path, folder: Path, secret: Path, open_datasette: Datasette, root: str, path: str
+    database: Path, folder: Path, secret: Path, open_datasette: Datasette, root: str
 ) -> None:
-    db = Database(database)
-    root = root.format(secret=secret.parent, folder=folder)
-    db["image_search_roots"].update(1, {"path": root})
-    rename(database, path)
-    await assert_refused(open_datasette)
+    roots = Database(database)["image_search_roots"]
+    roots.update(1, {"path": root.format(secret=secret.parent, folder=folder)})
+    for path in ("passwd", "etc/passwd", "secret.jpg", "secret/secret.jpg"):
+        rename(database, path)
+        await assert_refused(open_datasette)
+    roots.update(1, {"path": str(folder)})
+    rename(database, "red.jpg")
+    assert (await ask(open_datasette, f"{TABLE}/6/image")).status_code == 200
 
 
 async def test_a_sibling_whose_name_begins_like_the_root(
@@ -642,7 +644,6 @@ async def test_where_folders_cannot_be_opened_by_number(
 # --- Bytes that are not what the name says --------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "svg", "dng", "heic", "tiff"])
 @pytest.mark.parametrize(
     "data",
     [
@@ -663,11 +664,14 @@ async def test_where_folders_cannot_be_opened_by_number(
     ],
 )
 async def test_what_is_no_picture_is_not_served(
-    database: Path, folder: Path, open_datasette: Datasette, data: bytes, suffix: str
+    database: Path, folder: Path, open_datasette: Datasette, data: bytes
 ) -> None:
-    (folder / f"a.{suffix}").write_bytes(data)
-    rename(database, f"a.{suffix}")
-    await assert_refused(open_datasette)
+    for suffix in ("jpg", "svg", "dng", "heic", "tiff"):
+        (folder / f"a.{suffix}").write_bytes(data)
+        rename(database, f"a.{suffix}")
+        await assert_refused(open_datasette)
+    rename(database, "red.jpg")
+    assert (await ask(open_datasette, f"{TABLE}/6/image")).status_code == 200
 
 
 @pytest.mark.parametrize("start", [b"GIF89a", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])

@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from html import unescape
 from pathlib import Path
@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import httpx
 import pytest
 from datasette import hookimpl
+from datasette.app import Datasette
 from datasette.filters import FilterArguments
 from datasette.plugins import pm
 from datasette.utils import tilde_encode
@@ -38,6 +39,7 @@ from datasette_image_search.web.server import preparing
 
 from .commands import change
 from .conftest import COLOURS, copied_database, draw_picture, embed_into, query_json
+from .only_ours import close
 from .serving import HANGS, ask, datasette_of
 
 PAGE = "/-/image-search/photos/images"
@@ -117,52 +119,66 @@ def dated(dated_once: Path, tmp_path: Path) -> Path:
     return copied_database(dated_once, folder, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def of_dated(dated_once: Path) -> Iterator[Datasette]:
+    """The same for all tests that only ask, of the pictures of `dated`. They share the loop of the module."""
+    datasette = datasette_of(dated_once / "photos.db")
+    yield datasette
+    close(datasette)
+
+
 # --- Queries ---------------------------------------------------------------------------------------
 
 
-async def test_the_best_match_comes_first(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}?q=red")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_best_match_comes_first(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}?q=red")
     assert response.status_code == 200
     assert names(response)[0] == "red.jpg"
     assert len(names(response)) == len(COLOURS)
     assert summary(response) == '1 of 8 images matches "red"'
 
 
-async def test_the_scores_are_those_of_sql(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await ask(datasette, f"{PAGE}?q=dark+blue")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_scores_are_those_of_sql(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=dark+blue")
     shown = scores(page)
     sql = "select round(json_extract(value, '$.score'), 3) from json_each(image_search('dark blue', 60))"
-    assert shown == await query_json(datasette, sql, "arrayfirst")
+    assert shown == await query_json(of_colours, sql, "arrayfirst")
 
 
-async def test_no_query_shows_the_newest(dated: Path) -> None:
-    response = await ask(datasette_of(dated), PAGE)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_no_query_shows_the_newest(of_dated: Datasette) -> None:
+    response = await ask(of_dated, PAGE)
     assert names(response)[:4] == ["new.jpg", "mid-2.jpg", "mid-1.jpg", "old.jpg"]
     assert summary(response) == "6 images, newest first"
 
 
-async def test_every_picture_links_to_its_page_and_to_more_and_less_like_it(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await ask(datasette, f"{PAGE}?q=red")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_every_picture_links_to_its_page_and_to_more_and_less_like_it(
+    of_colours: Datasette,
+) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=red")
     assert f'href="{PAGE}/6?q=red&amp;_position=1"' in page.text
     more, less = link(page, "more like this"), link(page, "less like this")
     assert query_of(more) == {"q": ["red + #6"]}
     assert query_of(less) == {"q": ["red - #6"]}
-    assert names(await ask(datasette, more))[0] == "red.jpg"
-    assert (await ask(datasette, less)).status_code == 200
+    assert names(await ask(of_colours, more))[0] == "red.jpg"
+    assert (await ask(of_colours, less)).status_code == 200
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_more_like_this_without_a_query_is_a_query_by_the_picture_alone(
-    database: Path,
+    of_colours: Datasette,
 ) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?folder__isblank=1")
+    page = await ask(of_colours, f"{PAGE}?folder__isblank=1")
     assert query_of(link(page, "more like this")) == {"q": ["#8"], "folder__isblank": ["1"]}
     assert "less like this" not in page.text
 
 
-async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?q={quote('#6 + dark - 0.5:blue')}&_size=5")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_each_term_of_a_query_can_be_taken_away(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}?q={quote('#6 + dark - 0.5:blue')}&_size=5")
     chips = re.findall(
         r'<a href="([^"]*)" class="cross" aria-label="Search without ([^"]*)"', page.text
     )
@@ -174,25 +190,27 @@ async def test_each_term_of_a_query_can_be_taken_away(database: Path) -> None:
     assert all("_size=5" in url for url, _ in chips)
 
 
-async def test_a_single_term_has_a_chip_if_it_is_subtracted(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_single_term_has_a_chip_if_it_is_subtracted(of_colours: Datasette) -> None:
     for typed in ("-red", "- red"):
-        page = await ask(datasette_of(database), f"{PAGE}?q={quote(typed)}")
+        page = await ask(of_colours, f"{PAGE}?q={quote(typed)}")
         chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
         assert "&minus;" in chips
         assert 'aria-label="Search without red"' in chips
-    page = await ask(datasette_of(database), f"{PAGE}?q=red")
+    page = await ask(of_colours, f"{PAGE}?q=red")
     assert "image-search-chips" not in page.text
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
-    database: Path, palette: PaletteEmbedder
+    of_colours: Datasette, palette: PaletteEmbedder
 ) -> None:
     vector = vector_to_term(palette.encode_texts(["red"])[0])
-    response = await ask(datasette_of(database), f"{PAGE}?q={vector}")
+    response = await ask(of_colours, f"{PAGE}?q={vector}")
     assert names(response)[0] == "red.jpg"
     assert summary(response) == "None of 8 images matches your picture"
     assert "<title>your picture - Image search" in response.text
-    less = await ask(datasette_of(database), f"{PAGE}?q={vector}+-+%236")
+    less = await ask(of_colours, f"{PAGE}?q={vector}+-+%236")
     assert summary(less) == 'None of 8 images matches "your picture - #6"'
 
 
@@ -206,12 +224,12 @@ async def test_an_uploaded_picture_is_called_that_and_not_spelt_out(
     ],
 )
 @pytest.mark.parametrize("page", [PAGE, f"{PAGE}/map"])
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_uploaded_picture_is_a_chip_and_the_box_has_the_words(
-    database: Path, palette: PaletteEmbedder, rest: str, box: str, page: str
+    of_colours: Datasette, palette: PaletteEmbedder, rest: str, box: str, page: str
 ) -> None:
-    datasette = datasette_of(database)
     vector = vector_to_term(palette.encode_texts(["red"])[0])
-    response = await ask(datasette, f"{page}?q={quote(vector + rest)}")
+    response = await ask(of_colours, f"{page}?q={quote(vector + rest)}")
     fields = {
         name: unescape(value)
         for name, value in re.findall(
@@ -222,37 +240,41 @@ async def test_an_uploaded_picture_is_a_chip_and_the_box_has_the_words(
     assert f'<svg class="image-search-sent" data-vector="{vector}"' in response.text
     assert "your picture" in response.text
     # Sent as it is, it is the same query again.
-    sent = await ask(datasette, f"{page}?{urlencode({**fields, '_filter_column': ''})}")
+    sent = await ask(of_colours, f"{page}?{urlencode({**fields, '_filter_column': ''})}")
     assert query_of(sent.headers["location"]) == {"q": [vector + rest]}
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_picture_that_is_subtracted_stays_so(
-    database: Path, palette: PaletteEmbedder
+    of_colours: Datasette, palette: PaletteEmbedder
 ) -> None:
     vector = vector_to_term(palette.encode_texts(["red"])[0])
     fields = {"q": "blue", "_picture": f"- 0.5:{vector}"}
-    sent = await ask(datasette_of(database), f"{PAGE}?{urlencode(fields)}")
+    sent = await ask(of_colours, f"{PAGE}?{urlencode(fields)}")
     assert query_of(sent.headers["location"]) == {"q": [f"- 0.5:{vector} + blue"]}
-    page = await ask(datasette_of(database), sent.headers["location"])
+    page = await ask(of_colours, sent.headers["location"])
     assert 'value="blue"' in page.text
     assert f'name="_picture" value="- 0.5:{vector}"' in page.text
 
 
-async def test_a_picture_that_cannot_be_searched_for_can_be_removed(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?q=vec:AAAA")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_picture_that_cannot_be_searched_for_can_be_removed(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=vec:AAAA")
     assert page.status_code == 400
     assert link(page, "&#x2716;") == PAGE
 
 
-async def test_a_single_image_has_its_chip(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?q=%236")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_single_image_has_its_chip(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=%236")
     chips = page.text.partition("image-search-chips")[2].partition("</ul>")[0]
     assert "/images/6/thumbnail" in chips
     assert 'name="q" value="#6"' in page.text
 
 
-async def test_what_is_wrong_with_a_query_is_said_on_the_page(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}?q=sports+car")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_wrong_with_a_query_is_said_on_the_page(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}?q=sports+car")
     assert response.status_code == 400
     assert "palette does not know 'sports car'" in alert(response)
     # The form and the pictures stay.
@@ -285,50 +307,54 @@ async def test_without_the_weights_the_newest_pictures_are_below_the_sentence(
     assert (await ask(datasette, f"{PAGE}.json?q=a+red+car")).json()["ok"] is False
 
 
-async def test_what_was_not_understood_is_said_above_the_hits(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}?q=red+sports+car")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_not_understood_is_said_above_the_hits(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}?q=red+sports+car")
     assert response.status_code == 200
     assert "palette does not know &#39;sports car&#39;" in response.text
     assert names(response)[0] == "red.jpg"
 
 
-async def test_a_minimum_score_leaves_the_tail_away(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}?q=red&_min_score=0.3")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_minimum_score_leaves_the_tail_away(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}?q=red&_min_score=0.3")
     assert 0 < len(names(response)) < len(COLOURS)
     assert "with a score of 0.3 or more" in summary(response)
 
 
-async def test_a_limit_without_a_query_is_not_told(database: Path):
-    response = await ask(datasette_of(database), f"{PAGE}.json?_min_score=0.3&_min_relevance=0.9")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_limit_without_a_query_is_not_told(of_colours: Datasette):
+    response = await ask(of_colours, f"{PAGE}.json?_min_score=0.3&_min_relevance=0.9")
     assert response.json()["description"] == "8 images, newest first"
 
 
 @pytest.mark.parametrize("limit", ["_min_score=0.3", "_min_relevance=0.9", "_min_score=0.99"])
+@pytest.mark.asyncio(loop_scope="module")
 async def test_all_that_is_counted_and_shown_has_what_is_asked_for(
-    database: Path, limit: str
+    of_colours: Datasette, limit: str
 ) -> None:
-    datasette = datasette_of(database)
-    whole = (await ask(datasette, f"{PAGE}.json?q=red&_size=100")).json()["hits"]
+    whole = (await ask(of_colours, f"{PAGE}.json?q=red&_size=100")).json()["hits"]
     name, least = limit.removeprefix("_min_").split("=")
     wanted = [hit["id"] for hit in whole if hit[name] >= float(least)]
     url = f"q=red&{limit}&_facet=folder"
-    found = (await ask(datasette, f"{PAGE}.json?{url}")).json()
+    found = (await ask(of_colours, f"{PAGE}.json?{url}")).json()
     assert [hit["id"] for hit in found["hits"]] == wanted
     assert found["count"] == len(wanted) < len(whole)
     counted = found["facet_results"]["results"]["folder"]["results"]
     assert sum(value["count"] for value in counted) == len(wanted)
-    rows = list(csv.DictReader(io.StringIO((await ask(datasette, f"{PAGE}.csv?{url}")).text)))
+    rows = list(csv.DictReader(io.StringIO((await ask(of_colours, f"{PAGE}.csv?{url}")).text)))
     assert [int(row["id"]) for row in rows] == wanted
-    page = await ask(datasette, f"{PAGE}?{url}")
+    page = await ask(of_colours, f"{PAGE}?{url}")
     assert summary(page).startswith(f"{len(wanted)} image")
     assert len(names(page)) == len(wanted)
-    few = (await ask(datasette, f"{PAGE}.json?{url}&_size=0&id__gt=3")).json()
+    few = (await ask(of_colours, f"{PAGE}.json?{url}&_size=0&id__gt=3")).json()
     assert few["count"] == len([id for id in wanted if id > 3])
 
 
 @pytest.mark.parametrize("value", ["0", "1.5", "nan", "x"])
-async def test_a_relevance_that_there_is_not_is_refused(database: Path, value: str) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}.json?q=red&_min_relevance={value}")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_relevance_that_there_is_not_is_refused(of_colours: Datasette, value: str) -> None:
+    response = await ask(of_colours, f"{PAGE}.json?q=red&_min_relevance={value}")
     assert response.status_code == 400
     assert response.json()["error"].startswith("_min_relevance must be ")
 
@@ -351,11 +377,11 @@ async def test_a_relevance_that_there_is_not_is_refused(database: Path, value: s
     ],
 )
 @pytest.mark.parametrize("query", ["", "q=red&"])
+@pytest.mark.asyncio(loop_scope="module")
 async def test_filters_are_those_of_the_table_page(
-    dated: Path, query: str, filters: str, words: str, expected: set[str]
+    of_dated: Datasette, query: str, filters: str, words: str, expected: set[str]
 ) -> None:
-    datasette = datasette_of(dated)
-    response = await ask(datasette, f"{PAGE}?{query}{filters}")
+    response = await ask(of_dated, f"{PAGE}?{query}{filters}")
     assert {name.removesuffix(".jpg") for name in names(response)} == expected
     plural = "" if len(expected) == 1 else "s"
     images = f"{len(expected)} image{plural} {words}"
@@ -368,17 +394,17 @@ async def test_filters_are_those_of_the_table_page(
         elif len(expected) == 1:
             wanted = f'No image {words} matches "red"'
     assert summary(response) == wanted
-    table = await ask(datasette, f"/photos/images?{filters}")
+    table = await ask(of_dated, f"/photos/images?{filters}")
     assert words in unescape(table.text)
 
 
-async def test_a_filter_row_becomes_a_filter_in_the_url(dated: Path) -> None:
-    datasette = datasette_of(dated)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_filter_row_becomes_a_filter_in_the_url(of_dated: Datasette) -> None:
     fields = (
         "q=red&_size=3&_filter_column_1=camera_make&_filter_op_1=exact&_filter_value_1=Canon"
         "&_filter_column=folder&_filter_op=notblank__1&_filter_value="
     )
-    response = await ask(datasette, f"{PAGE}?{fields}")
+    response = await ask(of_dated, f"{PAGE}?{fields}")
     assert response.status_code == 302
     to = response.headers["location"]
     assert query_of(to) == {
@@ -387,19 +413,19 @@ async def test_a_filter_row_becomes_a_filter_in_the_url(dated: Path) -> None:
         "camera_make__exact": ["Canon"],
         "folder__notblank": ["1"],
     }
-    page = await ask(datasette, to)
+    page = await ask(of_dated, to)
     assert {*names(page)} == {"old.jpg", "new.jpg"}
     assert 'name="_filter_value_1" class="filter-value" value="Canon"' in page.text
 
 
-async def test_the_top_folder_is_a_filter_that_a_new_search_keeps(dated: Path) -> None:
-    datasette = datasette_of(dated)
-    page = await ask(datasette, f"{PAGE}?_facet=folder")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_top_folder_is_a_filter_that_a_new_search_keeps(of_dated: Datasette) -> None:
+    page = await ask(of_dated, f"{PAGE}?_facet=folder")
     top = link(page, "-")
-    assert set(names(await ask(datasette, top))) == {"undated.jpg", "plain.jpg"}
+    assert set(names(await ask(of_dated, top))) == {"undated.jpg", "plain.jpg"}
     row = "_filter_column_1=folder&_filter_op_1=exact&_filter_value_1="
-    searched = await ask(datasette, f"{PAGE}?q=white&{row}")
-    assert names(await ask(datasette, searched.headers["location"])) == ["plain.jpg", "undated.jpg"]
+    searched = await ask(of_dated, f"{PAGE}?q=white&{row}")
+    assert names(await ask(of_dated, searched.headers["location"])) == ["plain.jpg", "undated.jpg"]
 
 
 async def test_where_is_for_those_who_may_execute_sql(dated: Path) -> None:
@@ -569,30 +595,31 @@ async def test_pages_in_the_order_of_an_index_are_those_without_one(many: Path) 
 
 
 @pytest.mark.parametrize("asked", ["q=red", "", "_sort=filename"])
-async def test_a_limit_ends_the_pages(database: Path, asked: str) -> None:
-    datasette = datasette_of(database)
-    everything = (await ask(datasette, f"{PAGE}.json?{asked}")).json()["hits"]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_limit_ends_the_pages(of_colours: Datasette, asked: str) -> None:
+    everything = (await ask(of_colours, f"{PAGE}.json?{asked}")).json()["hits"]
     url, pages = f"{PAGE}.json?{asked}&_limit=5&_size=2", []
     while url:
-        answer = (await ask(datasette, url)).json()
+        answer = (await ask(of_colours, url)).json()
         pages.append([hit["id"] for hit in answer["hits"]])
         url = answer["next_url"] and answer["next_url"].removeprefix("http://localhost")
     assert pages == [[hit["id"] for hit in everything[at : min(at + 2, 5)]] for at in (0, 2, 4)]
 
 
-async def test_an_order_without_matches_says_so_above_the_nearest(database: Path) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?q=red&filename=blue.jpg&_sort=filename")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_order_without_matches_says_so_above_the_nearest(of_colours: Datasette) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=red&filename=blue.jpg&_sort=filename")
     assert '<p class="zero-results">No clear match.</p>' in page.text
     assert '<h3 class="image-search-line">The nearest:</h3>' in page.text
-    page = await ask(datasette_of(database), f"{PAGE}?q=red&_sort=filename")
+    page = await ask(of_colours, f"{PAGE}?q=red&_sort=filename")
     assert "The nearest:" not in page.text
 
 
-async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
-    datasette = datasette_of(dated)
-    (closest, second, *_) = names(await ask(datasette, f"{PAGE}?q=orange"))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_order_is_of_the_closest_only(of_dated: Datasette) -> None:
+    (closest, second, *_) = names(await ask(of_dated, f"{PAGE}?q=orange"))
     assert (closest, second) == ("mid-1.jpg", "old.jpg")
-    page = await ask(datasette, f"{PAGE}?q=orange&_sort=taken_at&_limit=2")
+    page = await ask(of_dated, f"{PAGE}?q=orange&_sort=taken_at&_limit=2")
     assert names(page) == ["old.jpg", "mid-1.jpg"]
     assert summary(page) == '2 images match "orange", the 2 closest, oldest first'
     assert scores(page) == sorted(scores(page))
@@ -600,15 +627,15 @@ async def test_an_order_is_of_the_closest_only(dated: Path) -> None:
         ("json", ["mid-1.jpg", "old.jpg"]),
         ("csv", ["mid-1.jpg", "old.jpg"]),
     ):
-        answer = await ask(datasette, f"{PAGE}.{extension}?q=orange&_sort_desc=taken_at&_limit=2")
+        answer = await ask(of_dated, f"{PAGE}.{extension}?q=orange&_sort_desc=taken_at&_limit=2")
         if extension == "json":
             assert [hit["row"]["filename"] for hit in answer.json()["hits"]] == wanted
         else:
             assert [row["filename"] for row in csv.DictReader(io.StringIO(answer.text))] == wanted
 
 
-async def test_pages_of_an_order_show_each_image_once(dated: Path) -> None:
-    datasette = datasette_of(dated)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pages_of_an_order_show_each_image_once(of_dated: Datasette) -> None:
     for query, last in (
         ("", ["plain.jpg", "undated.jpg"]),
         ("q=red&_limit=6&", ["undated.jpg", "plain.jpg"]),
@@ -620,18 +647,17 @@ async def test_pages_of_an_order_show_each_image_once(dated: Path) -> None:
             shown, after = [], "0"
             while after:
                 url = f"{PAGE}.json?{query}{sort}=taken_at&_size=1&_next={after}"
-                answer = (await ask(datasette, url)).json()
+                answer = (await ask(of_dated, url)).json()
                 shown += [hit["row"]["filename"] for hit in answer["hits"]]
                 after = answer["next"]
             assert shown[:4] == first
             assert sorted(shown[4:]) == sorted(last)
 
 
-async def test_a_filter_applies_before_an_order(dated: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_filter_applies_before_an_order(of_dated: Datasette) -> None:
     for query in ("", "q=blue&_limit=300&"):
-        page = await ask(
-            datasette_of(dated), f"{PAGE}?{query}camera_make=Nikon&_sort_desc=filename"
-        )
+        page = await ask(of_dated, f"{PAGE}?{query}camera_make=Nikon&_sort_desc=filename")
         assert names(page) == ["mid-2.jpg", "mid-1.jpg"]
 
 
@@ -649,29 +675,29 @@ async def test_the_form_offers_the_columns_that_may_be_sorted_by(dated: Path) ->
     assert (await ask(datasette, f"{PAGE}?_sort=iso")).status_code == 400
 
 
-async def test_dates_are_newest_or_oldest_first(dated: Path) -> None:
-    datasette = datasette_of(dated)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_dates_are_newest_or_oldest_first(of_dated: Datasette) -> None:
     for asked, chosen in (("_sort_desc", "newest first"), ("_sort", "oldest first")):
-        page = await ask(datasette, f"{PAGE}?q=red&{asked}=taken_at")
+        page = await ask(of_dated, f"{PAGE}?q=red&{asked}=taken_at")
         assert re.findall(r"<option[^>]* selected>(\w+ first)<", page.text) == [chosen]
         assert 'name="_sort_by_desc" checked' not in page.text
         (value,) = re.findall(rf'<option value="([^"]*)" selected>{chosen}<', page.text)
-        sent = await ask(datasette, f"{PAGE}?q=red&_sort={value}")
+        sent = await ask(of_dated, f"{PAGE}?q=red&_sort={value}")
         url = sent.headers.get("location", str(sent.url))
         assert query_of(url) == {"q": ["red"], asked: ["taken_at"]}
-    sent = await ask(datasette, f"{PAGE}?q=red&_sort=-taken_at&_sort_by_desc=on")
+    sent = await ask(of_dated, f"{PAGE}?q=red&_sort=-taken_at&_sort_by_desc=on")
     assert query_of(sent.headers["location"]) == {"q": ["red"], "_sort_desc": ["taken_at"]}
 
 
-async def test_the_fields_of_the_form_become_an_order(dated: Path) -> None:
-    datasette = datasette_of(dated)
-    sent = await ask(datasette, f"{PAGE}?q=red&_sort=iso&_sort_by_desc=on&_limit=5")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_fields_of_the_form_become_an_order(of_dated: Datasette) -> None:
+    sent = await ask(of_dated, f"{PAGE}?q=red&_sort=iso&_sort_by_desc=on&_limit=5")
     assert query_of(sent.headers["location"]) == {
         "q": ["red"],
         "_sort_desc": ["iso"],
         "_limit": ["5"],
     }
-    sent = await ask(datasette, f"{PAGE}?q=red&_sort=&_sort_by_desc=on&_limit=")
+    sent = await ask(of_dated, f"{PAGE}?q=red&_sort=&_sort_by_desc=on&_limit=")
     assert query_of(sent.headers["location"]) == {"q": ["red"]}
 
 
@@ -683,19 +709,19 @@ def facet_of(response: httpx.Response, name: str) -> dict[str, int]:
     return {value["value"]: value["count"] for value in results}
 
 
-async def test_facets_count_all_matching_rows_and_not_only_those_shown(dated: Path) -> None:
-    datasette = datasette_of(dated)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_facets_count_all_matching_rows_and_not_only_those_shown(of_dated: Datasette) -> None:
     url = f"{PAGE}.json?q=red&_size=1&_facet=camera_make&_facet=folder"
-    response = await ask(datasette, url)
+    response = await ask(of_dated, url)
     assert facet_of(response, "camera_make") == {"Canon": 2, "Nikon": 2}
     assert facet_of(response, "folder") == {"": 2, "a": 2, "b": 2}
-    filtered = await ask(datasette, f"{url}&taken_at__gte=2021")
+    filtered = await ask(of_dated, f"{url}&taken_at__gte=2021")
     assert facet_of(filtered, "camera_make") == {"Nikon": 2, "Canon": 1}
 
 
-async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Path) -> None:
-    datasette = datasette_of(dated)
-    page = await ask(datasette, f"{PAGE}?q=red&_size=1&_next=1&_facet=camera_make")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(of_dated: Datasette) -> None:
+    page = await ask(of_dated, f"{PAGE}?q=red&_size=1&_next=1&_facet=camera_make")
     added = link(page, "Canon")
     assert query_of(added) == {
         "q": ["red"],
@@ -703,7 +729,7 @@ async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Pat
         "_facet": ["camera_make"],
         "camera_make": ["Canon"],
     }
-    chosen = await ask(datasette, added)
+    chosen = await ask(of_dated, added)
     assert "2 images where" in summary(chosen)
     removed = unescape(
         re.search(r'<a href="([^"]*)"[^>]*without the filter Canon"', chosen.text, re.I)[1]
@@ -712,20 +738,20 @@ async def test_a_facet_adds_and_removes_its_filter_and_keeps_the_rest(dated: Pat
 
 
 @pytest.mark.parametrize("filter", ["", "&camera_make__notblank=1"])
+@pytest.mark.asyncio(loop_scope="module")
 async def test_years_are_counted_the_latest_first_and_link_to_a_range(
-    dated: Path, filter: str
+    of_dated: Datasette, filter: str
 ) -> None:
-    datasette = datasette_of(dated)
-    response = await ask(datasette, f"{PAGE}.json?_facet_year=taken_at{filter}")
+    response = await ask(of_dated, f"{PAGE}.json?_facet_year=taken_at{filter}")
     assert list(facet_of(response, "taken_at").items()) == [("2023", 1), ("2021", 2), ("2019", 1)]
     values = response.json()["facet_results"]["results"]["taken_at"]["results"]
-    chosen = await ask(datasette, values[1]["toggle_url"])
+    chosen = await ask(of_dated, values[1]["toggle_url"])
     assert {*names(chosen)} == {"mid-1.jpg", "mid-2.jpg"}
     removed = unescape(
         re.search(r'<a href="([^"]*)"[^>]*without the filter 2021"', chosen.text, re.I)[1]
     )
     assert "taken_at__" not in removed
-    table = await ask(datasette, f"/photos/images?_facet_year=taken_at{filter}")
+    table = await ask(of_dated, f"/photos/images?_facet_year=taken_at{filter}")
     assert "taken_at (year)" in table.text
 
 
@@ -768,8 +794,11 @@ async def test_dates_and_configured_facets_are_datasettes_own(dated: Path) -> No
     assert 'id="facet-folder"' in page.text
 
 
-async def test_a_facet_that_is_asked_for_a_thousand_times_is_counted_once(dated: Path) -> None:
-    response = await ask(datasette_of(dated), f"{PAGE}.json?{'_facet=folder&' * 1000}")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_facet_that_is_asked_for_a_thousand_times_is_counted_once(
+    of_dated: Datasette,
+) -> None:
+    response = await ask(of_dated, f"{PAGE}.json?{'_facet=folder&' * 1000}")
     assert list(response.json()["facet_results"]["results"]) == ["folder"]
 
 
@@ -787,9 +816,11 @@ async def test_how_many_in_words(count: Count, words: str) -> None:
     assert count_in_words(count) == words
 
 
-async def test_camera_folder_and_year_are_suggested_until_they_are_counted(dated: Path) -> None:
-    datasette = datasette_of(dated)
-    suggested = (await ask(datasette, f"{PAGE}.json?_facet=folder")).json()["suggested_facets"]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_camera_folder_and_year_are_suggested_until_they_are_counted(
+    of_dated: Datasette,
+) -> None:
+    suggested = (await ask(of_dated, f"{PAGE}.json?_facet=folder")).json()["suggested_facets"]
     # No picture says which model it is of.
     assert [facet["name"] for facet in suggested] == ["taken_at"]
     assert query_of(suggested[0]["toggle_url"])["_facet_year"] == ["taken_at"]
@@ -841,20 +872,20 @@ async def test_keywords_and_tags_are_among_them(database: Path) -> None:
     assert facet_boxes(page) == {"Keywords": ["sea", "sky"]}
 
 
-async def test_several_values_of_a_facet_are_chosen_together(dated: Path) -> None:
-    datasette = datasette_of(dated)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_several_values_of_a_facet_are_chosen_together(of_dated: Datasette) -> None:
     url = f"{PAGE}?q=red&_facet=folder&_facet=camera_make&camera_make=Canon"
-    page = await ask(datasette, f"{url}&folder=a")
+    page = await ask(of_dated, f"{url}&folder=a")
     # The others are counted as if none was chosen here, and under all other filters.
     assert facet_boxes(page) == {"Folder": ["a", "b"], "camera_make": ["Canon", "Nikon"]}
     both = link(page, "b")
     assert query_of(both)["folder__in"] == ['["a", "b"]']
-    assert {*names(await ask(datasette, both))} == {"old.jpg", "new.jpg"}
-    less = await ask(datasette, both)
+    assert {*names(await ask(of_dated, both))} == {"old.jpg", "new.jpg"}
+    less = await ask(of_dated, both)
     only = re.search(r'<a href="([^"]*)"[^>]*without the filter a"', less.text, re.I)[1]
     assert query_of(unescape(only))["folder"] == ["b"]
     assert "folder__in" not in query_of(unescape(only))
-    listed = await ask(datasette, f"{PAGE}?_facet=folder&folder__in=a,b")
+    listed = await ask(of_dated, f"{PAGE}?_facet=folder&folder__in=a,b")
     assert listed.text.count('aria-label="Without the filter') == 2
 
 
@@ -887,9 +918,10 @@ async def test_dates_far_away_leave_the_others_their_bars(
     assert any(bar.startswith(("2019", "2021", "2023")) for bar in shown)
 
 
-async def test_a_page_has_twenty_chips_at_most(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_page_has_twenty_chips_at_most(of_colours: Datasette) -> None:
     many = "&".join(["iso=1"] * 3000)
-    page = await ask(datasette_of(database), f"{PAGE}?_size=1&{many}")
+    page = await ask(of_colours, f"{PAGE}?_size=1&{many}")
     assert (page.status_code, alert(page)) == (
         400,
         "a URL can have 100 filters; this one has 3,000",
@@ -898,9 +930,10 @@ async def test_a_page_has_twenty_chips_at_most(database: Path) -> None:
     assert len(page.text) < 1_000_000
 
 
-async def test_facets_that_nobody_asked_for_break_no_long_url(dated: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_facets_that_nobody_asked_for_break_no_long_url(of_dated: Datasette) -> None:
     ids = ",".join(map(str, range(1, 10_000)))
-    page = await ask(datasette_of(dated), f"{PAGE}?_size=2&_facet_size=200&_where=id+in+({ids})")
+    page = await ask(of_dated, f"{PAGE}?_size=2&_facet_size=200&_where=id+in+({ids})")
     assert page.status_code == 200
     assert facet_boxes(page) == {}
 
@@ -962,12 +995,14 @@ async def test_a_filter_that_takes_too_long_is_a_sentence(dated: Path) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "q=red&"])
-async def test_pages_keep_everything_and_show_each_picture_once(database: Path, query: str) -> None:
-    datasette = datasette_of(database)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pages_keep_everything_and_show_each_picture_once(
+    of_colours: Datasette, query: str
+) -> None:
     url, seen = f"{PAGE}?{query}_size=3&_pictures=large&width__gt=1", []
     pages = 0
     while url:
-        page = await ask(datasette, url)
+        page = await ask(of_colours, url)
         seen += names(page)
         pages += 1
         more = re.search(r'<a href="([^"]*)" rel="next"', page.text)
@@ -976,11 +1011,12 @@ async def test_pages_keep_everything_and_show_each_picture_once(database: Path, 
     assert (pages, len(seen)) == (3, 8)
     assert {*seen} == {f"{colour}.jpg" for colour in COLOURS}
     previous = unescape(re.search(r'<a href="([^"]*)" rel="prev"', page.text)[1])
-    assert names(await ask(datasette, previous)) == seen[3:6]
+    assert names(await ask(of_colours, previous)) == seen[3:6]
 
 
-async def test_pictures_have_their_size_before_they_load(database: Path) -> None:
-    page = await ask(datasette_of(database), PAGE)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_pictures_have_their_size_before_they_load(of_colours: Datasette) -> None:
+    page = await ask(of_colours, PAGE)
     pictures = re.findall(r"<img [^>]*>", grid(page))
     assert len(pictures) == 8
     for picture in pictures:
@@ -1023,9 +1059,10 @@ async def test_an_empty_table_says_what_to_do(database: Path) -> None:
     assert "No image matches" in (await ask(datasette_of(database), f"{PAGE}?id=1")).text
 
 
-async def test_a_page_sets_no_cookie(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_page_sets_no_cookie(of_colours: Datasette) -> None:
     """A cookie would make Datasette 0.65 keep every page from caches."""
-    assert "set-cookie" not in (await ask(datasette_of(database), f"{PAGE}?q=red")).headers
+    assert "set-cookie" not in (await ask(of_colours, f"{PAGE}?q=red")).headers
 
 
 @pytest.mark.parametrize("table", ['my "photos" of \'21', "bilder für/alle", "a~b%20c.d", "x.json"])
@@ -1217,9 +1254,9 @@ async def test_a_view_is_searched_by_likeness_only(titled: Path) -> None:
 # --- JSON and CSV ----------------------------------------------------------------------------------
 
 
-async def test_the_json_says_what_the_page_says(database: Path) -> None:
-    datasette = datasette_of(database)
-    answer = (await ask(datasette, f"{PAGE}.json?q=red&_size=2&_facet=format")).json()
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_json_says_what_the_page_says(of_colours: Datasette) -> None:
+    answer = (await ask(of_colours, f"{PAGE}.json?q=red&_size=2&_facet=format")).json()
     assert answer["ok"] is True
     assert answer["query"] == "red"
     assert answer["description"] == '1 of 8 images matches "red"'
@@ -1239,22 +1276,23 @@ async def test_the_json_says_what_the_page_says(database: Path) -> None:
     assert answer["hits"][0]["matched"] == [{"words": "red", "text": "filename"}]
     thumbnail = urlsplit(answer["hits"][0]["thumbnail"])
     assert thumbnail.netloc == "localhost"
-    assert (await ask(datasette, thumbnail.path)).status_code == 200
+    assert (await ask(of_colours, thumbnail.path)).status_code == 200
     assert answer["plan"][0].keys() == {"step", "looked_at", "passed", "ms"}
     assert {"search_ms", "count_ms", "facets_ms", "query_vector_ms"} == answer["timing"].keys()
     assert answer["next"] == "2"
-    more = (await ask(datasette, answer["next_url"].removeprefix("http://localhost"))).json()
+    more = (await ask(of_colours, answer["next_url"].removeprefix("http://localhost"))).json()
     assert len(more["hits"]) == 2
     assert more["hits"][0]["id"] not in [hit["id"] for hit in answer["hits"]]
 
 
-async def test_the_csv_has_the_rows_and_their_scores(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}.csv?q=red&_size=3")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_csv_has_the_rows_and_their_scores(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}.csv?q=red&_size=3")
     rows = list(csv.DictReader(io.StringIO(response.text)))
     assert rows[0]["filename"] == "red.jpg"
     assert len(rows) == 3
     assert float(rows[0]["score"]) > float(rows[1]["score"])
-    hits = (await ask(datasette_of(database), f"{PAGE}.json?q=red&_size=3")).json()["hits"]
+    hits = (await ask(of_colours, f"{PAGE}.json?q=red&_size=3")).json()["hits"]
     assert [float(row["relevance"]) for row in rows] == [hit["relevance"] for hit in hits]
     assert response.headers["content-type"].startswith("text/plain")
 
@@ -1269,8 +1307,9 @@ async def test_cors_headers_are_sent_where_datasette_sends_them(
         assert ("access-control-allow-origin" in (await ask(datasette, url)).headers) == cors
 
 
-async def test_an_error_in_json_is_in_the_shape_of_datasettes(database: Path) -> None:
-    response = await ask(datasette_of(database), f"{PAGE}.json?q=sports+car")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_error_in_json_is_in_the_shape_of_datasettes(of_colours: Datasette) -> None:
+    response = await ask(of_colours, f"{PAGE}.json?q=sports+car")
     assert response.status_code == 400
     assert response.json() == {
         "ok": False,
@@ -1369,25 +1408,25 @@ async def test_the_page_without_a_query_begins_to_load_the_model(
     ],
     ids=lambda value: value[:40],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_nonsense_is_answered_with_a_sentence(
-    dated: Path, query_string: str, sentence: str
+    of_dated: Datasette, query_string: str, sentence: str
 ) -> None:
-    datasette = datasette_of(dated)
     for format in ("", ".json"):
         encoded = quote(query_string, safe="=&%+{:[")
-        response = await ask(datasette, f"{PAGE}{format}?{encoded}")
+        response = await ask(of_dated, f"{PAGE}{format}?{encoded}")
         assert response.status_code == 400
         said = response.json()["error"] if format else alert(response)
         assert sentence in said
         assert len(said) < 130_000
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_query_of_a_megabyte_is_answered_with_a_sentence_and_not_repeated(
-    database: Path,
+    of_colours: Datasette,
 ) -> None:
     """Past the client, which has a limit of its own."""
-    datasette = datasette_of(database)
-    await datasette.invoke_startup()
+    await of_colours.invoke_startup()
     sent: list[dict] = []
 
     async def send(message: dict) -> None:
@@ -1405,7 +1444,7 @@ async def test_a_query_of_a_megabyte_is_answered_with_a_sentence_and_not_repeate
         "headers": [(b"host", b"localhost")],
         "scheme": "http",
     }
-    await datasette.app()(scope, receive, send)
+    await of_colours.app()(scope, receive, send)
     assert sent[0]["status"] == 414
     body = b"".join(message.get("body", b"") for message in sent)
     assert b"the URL has more than 65,536 characters" in body
@@ -1436,15 +1475,15 @@ async def test_a_long_url_is_not_repeated_for_each_picture_and_each_value(
         assert "is too long for a page with" in said
 
 
-async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -> None:
-    datasette = datasette_of(database)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_page_has_not_more_facets_than_a_server_counts(of_colours: Datasette) -> None:
     for path, sentence in ((PAGE, alert), (f"{PAGE}.json", lambda page: page.json()["error"])):
         facets = [
             f"_facet{kind}={column}"
             for kind in ("", "_date", "_year")
             for column in ("path", "folder", "filename", "format", "width", "height", "mtime")
         ]
-        response = await ask(datasette, f"{path}?{'&'.join(facets)}")
+        response = await ask(of_colours, f"{path}?{'&'.join(facets)}")
         assert response.status_code == 400
         assert "20 facets at most" in sentence(response)
 
@@ -1457,8 +1496,11 @@ async def test_a_page_has_not_more_facets_than_a_server_counts(database: Path) -
         *("_xyzzy=1", "_foo=1", "_gl=1", "_geojson=1", "_=1", "_token=1", "_page=1", "_lang=de"),
     ],
 )
-async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: str) -> None:
-    assert (await ask(datasette_of(dated), f"{PAGE}?{query_string}")).status_code == 200
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_means_nothing_here_is_left_alone(
+    of_dated: Datasette, query_string: str
+) -> None:
+    assert (await ask(of_dated, f"{PAGE}?{query_string}")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -1482,11 +1524,12 @@ async def test_what_means_nothing_here_is_left_alone(dated: Path, query_string: 
         ),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_mistyped_name_is_refused_with_the_one_that_was_meant(
-    dated: Path, query_string: str, said: str
+    of_dated: Datasette, query_string: str, said: str
 ) -> None:
     for url in (f"{PAGE}?{query_string}", f"{PAGE}.json?{query_string}"):
-        response = await ask(datasette_of(dated), url)
+        response = await ask(of_dated, url)
         assert response.status_code == 400
         assert sentence(response) == said
 
@@ -1538,16 +1581,18 @@ async def test_a_parameter_that_another_plugin_reads_before_the_page_is_left_alo
         pm.unregister(plugin)
 
 
-async def test_a_query_is_text_and_never_markup(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_query_is_text_and_never_markup(of_colours: Datasette) -> None:
     hostile = quote("red <script>alert(1)</script>\"'")
     for place in ("q={}", "filename={}", "filename__{}=1", "{}=1", "_size={}", "_facet={}"):
-        response = await ask(datasette_of(database), f"{PAGE}?{place.format(hostile)}")
+        response = await ask(of_colours, f"{PAGE}?{place.format(hostile)}")
         assert "<script>alert" not in response.text
 
 
-async def test_an_array_facet_of_what_is_no_array_is_no_traceback(dated: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_array_facet_of_what_is_no_array_is_no_traceback(of_dated: Datasette) -> None:
     """Datasette 0.65 fails at it, 1.0 counts nothing."""
-    response = await ask(datasette_of(dated), f"{PAGE}?_facet_array=folder")
+    response = await ask(of_dated, f"{PAGE}?_facet_array=folder")
     assert response.status_code in (200, 400)
 
 
@@ -1566,18 +1611,19 @@ async def test_a_row_that_says_nonsense_is_shown_all_the_same(database: Path) ->
     assert "<i>" not in response.text
 
 
-async def test_many_at_a_time(database: Path) -> None:
-    datasette = datasette_of(database)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_many_at_a_time(of_colours: Datasette) -> None:
     urls = [f"{PAGE}?q=red&_size={n % 7 + 1}&_facet=folder" for n in range(40)]
-    responses = await asyncio.gather(*(ask(datasette, url) for url in urls))
+    responses = await asyncio.gather(*(ask(of_colours, url) for url in urls))
     assert {response.status_code for response in responses} == {200}
 
 
 # --- The list of image tables ----------------------------------------------------------------------
 
 
-async def test_one_image_table_alone_is_where_one_is_sent(database: Path) -> None:
-    response = await ask(datasette_of(database), "/-/image-search")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_image_table_alone_is_where_one_is_sent(of_colours: Datasette) -> None:
+    response = await ask(of_colours, "/-/image-search")
     assert (response.status_code, response.headers["location"]) == (302, PAGE)
 
 
@@ -1623,10 +1669,11 @@ async def test_a_hidden_table_answers_as_one_that_is_not_there(database: Path, f
         ("q=red&_next=1e3", 400),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_error_keeps_the_form_and_shows_the_images(
-    database: Path, query: str, status: int
+    of_colours: Datasette, query: str, status: int
 ) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?_size=3&{query}")
+    page = await ask(of_colours, f"{PAGE}?_size=3&{query}")
     assert page.status_code == status
     assert alert(page)
     assert len(names(page)) == 8
@@ -1651,18 +1698,22 @@ async def test_where_that_is_not_allowed_is_told_above_the_images(database: Path
     assert len(names(page)) == 8
 
 
-async def test_a_table_that_is_not_there_is_a_404_with_a_link_to_the_list(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_table_that_is_not_there_is_a_404_with_a_link_to_the_list(
+    of_colours: Datasette,
+) -> None:
     for path in ("/nothing", "/nothing/map", "/nothing/1", "/images/99"):
-        page = await ask(datasette_of(database), f"/-/image-search/photos{path}")
+        page = await ask(of_colours, f"/-/image-search/photos{path}")
         assert page.status_code == 404
         assert re.search(r'<a href="/-/image-search[^"]*">All image(s| tables)</a>', page.text)
-    answer = await ask(datasette_of(database), "/-/image-search/photos/nothing.json")
+    answer = await ask(of_colours, "/-/image-search/photos/nothing.json")
     assert answer.json()["error"] == "There is no image table 'nothing' in 'photos'"
 
 
 @pytest.mark.parametrize("wrong", ["camra_make=Canon", "_sort=nope", "_min_score=high"])
-async def test_a_wrong_name_keeps_the_words(database: Path, wrong: str) -> None:
-    page = await ask(datasette_of(database), f"{PAGE}?q=red&{wrong}")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_wrong_name_keeps_the_words(of_colours: Datasette, wrong: str) -> None:
+    page = await ask(of_colours, f"{PAGE}?q=red&{wrong}")
     assert page.status_code == 400
     assert "found by the words alone" in alert(page)
     assert summary(page).endswith('images matches "red"')

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from datasette import hookimpl
+from datasette.app import Datasette
 from datasette.filters import FilterArguments
 from datasette.plugins import pm
 from sqlite_utils import Database
@@ -69,9 +70,9 @@ def many(many_once: Path, tmp_path: Path) -> Path:
     return tmp_path / "photos.db"
 
 
-async def test_html_shows_the_closest_first_with_pictures_and_scores(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await get(datasette, "/photos/images", _image_search="red")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_html_shows_the_closest_first_with_pictures_and_scores(of_colours: Datasette) -> None:
+    page = await get(of_colours, "/photos/images", _image_search="red")
     assert page.status_code == 200
     assert len(pictures(page)) == 8
     assert pictures(page)[0] == "red.jpg"
@@ -79,23 +80,25 @@ async def test_html_shows_the_closest_first_with_pictures_and_scores(database: P
     assert len(scores) == 8
     assert scores == sorted(scores, reverse=True)
     assert "8 rows closest to &#34;red&#34;" in words(page)
-    page = await get(datasette, "/photos/images", _image_search="red", id__gt=3)
+    page = await get(of_colours, "/photos/images", _image_search="red", id__gt=3)
     assert "5 rows where id &gt; 3, closest to &#34;red&#34;" in words(page)
-    page = await get(datasette, "/photos/images", _image_search="red", id__gt=3, _sort="path")
+    page = await get(of_colours, "/photos/images", _image_search="red", id__gt=3, _sort="path")
     described = "5 rows where image is among the 5 closest to &#34;red&#34; and id &gt; 3 sorted by"
     assert described in words(page)
 
 
-async def test_json_and_csv_have_the_same_rows_in_the_order_of_the_key(database: Path) -> None:
-    datasette = datasette_of(database)
-    closest = await ids(datasette, _image_search="red", _image_search_k=3)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_json_and_csv_have_the_same_rows_in_the_order_of_the_key(
+    of_colours: Datasette,
+) -> None:
+    closest = await ids(of_colours, _image_search="red", _image_search_k=3)
     assert len(closest) == 3
     assert closest == sorted(closest)
     rows = await get(
-        datasette, "/photos/images.csv", _image_search="red", _image_search_k=3, _size="max"
+        of_colours, "/photos/images.csv", _image_search="red", _image_search_k=3, _size="max"
     )
     assert [int(row["id"]) for row in csv.DictReader(io.StringIO(rows.text))] == closest
-    page = await get(datasette, "/photos/images", _image_search="red", _image_search_k=3)
+    page = await get(of_colours, "/photos/images", _image_search="red", _image_search_k=3)
     assert set(pictures(page)) == {f"{sorted(COLOURS)[id - 1]}.jpg" for id in closest}
 
 
@@ -198,10 +201,9 @@ async def test_no_rows_but_their_number(many: Path) -> None:
     assert data.get("count", data.get("filtered_table_rows_count")) == 40
 
 
-async def test_an_order_that_is_asked_for_is_kept(database: Path) -> None:
-    page = await get(
-        datasette_of(database), "/photos/images", _image_search="red", _sort_desc="path"
-    )
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_order_that_is_asked_for_is_kept(of_colours: Datasette) -> None:
+    page = await get(of_colours, "/photos/images", _image_search="red", _sort_desc="path")
     assert pictures(page) == sorted((f"{colour}.jpg" for colour in COLOURS), reverse=True)
     assert "sorted by path descending" in page.text
 
@@ -228,17 +230,18 @@ async def test_an_order_that_is_only_configured_gives_way(database: Path) -> Non
     ],
     ids=str,
 )
-@pytest.mark.parametrize("extension", ["", ".json", ".csv"])
-async def test_what_is_wrong_is_one_sentence(database, params, sentence, extension) -> None:
-    response = await get(datasette_of(database), "/photos/images" + extension, **params)
-    if "_through" in params:
-        # As core answers it without a search.
-        params = {name: value for name, value in params.items() if name != "_image_search"}
-        core = await get(datasette_of(database), "/photos/images" + extension, **params)
-        assert response.status_code == core.status_code
-        return
-    assert response.status_code == 400
-    assert sentence in response.text.replace("&#39;", "'")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_wrong_is_one_sentence(of_colours: Datasette, params, sentence) -> None:
+    for extension in ("", ".json", ".csv"):
+        response = await get(of_colours, "/photos/images" + extension, **params)
+        if "_through" in params:
+            # As core answers it without a search.
+            asked = {name: value for name, value in params.items() if name != "_image_search"}
+            core = await get(of_colours, "/photos/images" + extension, **asked)
+            assert response.status_code == core.status_code
+        else:
+            assert response.status_code == 400
+            assert sentence in response.text.replace("&#39;", "'")
 
 
 async def test_a_table_without_images_says_so(database: Path) -> None:
@@ -264,14 +267,18 @@ async def test_a_slow_filter_ends_at_the_time_limit(many: Path) -> None:
     assert "took more than the 2,000 ms that sql_time_limit_ms allows" in response.text
 
 
-async def test_warnings_stand_above_the_rows(database: Path) -> None:
-    page = await get(datasette_of(database), "/photos/images", _image_search="red sports car")
+@pytest.mark.asyncio(loop_scope="module")
+async def test_warnings_stand_above_the_rows(of_colours: Datasette) -> None:
+    page = await get(of_colours, "/photos/images", _image_search="red sports car")
     assert re.search(r'role="status">[^<]*sports car', page.text)
 
 
-async def test_the_search_box_keeps_filters_and_leaves_order_and_page(database: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_search_box_keeps_filters_and_leaves_order_and_page(
+    of_colours: Datasette,
+) -> None:
     page = await get(
-        datasette_of(database),
+        of_colours,
         "/photos/images?format=JPEG&_facet=format&_sort=path&_next=red.jpg,1",
     )
     box = re.search(r'<form class="core image-search-box".*?</form>', page.text, re.DOTALL)[0]
@@ -315,13 +322,13 @@ async def test_a_person_s_own_table_with_text_keys(tmp_path: Path) -> None:
     assert len(pictures(page)) == 3
 
 
-async def test_the_sql_of_a_search_can_be_run_as_it_is(database: Path) -> None:
-    datasette = datasette_of(database)
-    page = await get(datasette, "/photos/images", _image_search="red", _image_search_k=3)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_sql_of_a_search_can_be_run_as_it_is(of_colours: Datasette) -> None:
+    page = await get(of_colours, "/photos/images", _image_search="red", _image_search_k=3)
     link = html.unescape(re.search(r'title="select [^>]*href="([^"]*)"', page.text)[1])
-    response = await get(datasette, link)
+    response = await get(of_colours, link)
     while response.status_code == 302:
-        response = await get(datasette, response.headers["location"])
+        response = await get(of_colours, response.headers["location"])
     assert response.status_code == 200
     assert set(pictures(response)) == set(pictures(page))
 

@@ -37,7 +37,13 @@ from datasette_image_search.store.triggers import without_triggers
 from datasette_image_search.store.writes import ensure_roots, write_batch
 
 from .commands import command, query
-from .random_tables import AWKWARD_NAMES, make_own_table, make_record, random_vectors
+from .random_tables import (
+    AWKWARD_NAMES,
+    make_own_table,
+    make_record,
+    make_tables,
+    random_vectors,
+)
 from .recorded_clip import FOLDER, RecordedClip, captions, needs_recorded_clip
 from .test_written_texts import changes_of_texts
 
@@ -91,7 +97,7 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 def add(db: Database, *vectors: np.ndarray, table: str = "images") -> Index:
     """Images with these vectors, with the ids 1, 2, 3 ... in a new table."""
-    image_table = ensure_tables(db, table)
+    image_table = make_tables(db, table)
     index = ensure_index(
         db, image_table, model="compass", weights=None, fingerprint="compass-1", dimensions=4
     )
@@ -630,12 +636,14 @@ def test_clip_tells_which_of_two_captions_is_of_a_photo(
     assert result.exit_code == 0, result.output
     ids = dict(query(database, "select path, id from images"))
     random = np.random.default_rng(0)
+    captioned = [(photo, caption.strip()) for photo, caption in captions()]
     pairs = []
     while len(pairs) < 2000:
-        (photo, caption), (other_photo, other) = random.choice(captions(), 2)
+        first, second = random.integers(len(captioned), size=2)
+        (photo, caption), (other_photo, other) = captioned[first], captioned[second]
         if photo != other_photo:
-            labels = [str(text) for text in random.permutation([caption.strip(), other.strip()])]
-            pairs.append((ids[str(photo)], json.dumps(labels), str(caption).strip()))
+            labels = [caption, other] if random.random() < 0.5 else [other, caption]
+            pairs.append((ids[photo], json.dumps(labels), caption))
     with closing(Database(database)) as db:
         db["pairs"].insert_all(
             {"image_id": id, "labels": labels, "caption": text} for id, labels, text in pairs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from .test_decode import photo_like, saved
 SETTINGS = DecodeSettings(np.asarray, image_size=224, thumbnail_size=320, max_pixels=50_000_000)
 
 
+@cache
 def text(size: tuple[int, int], colour: str = "black", background: str = "white") -> Image.Image:
     picture = Image.new("RGB", size, background)
     for top in range(0, size[1], 16):
@@ -37,12 +40,12 @@ def slide(size: tuple[int, int]) -> Image.Image:
     return picture
 
 
-DRAWN = {
-    "text": text((480, 300)),
-    "text on dark": text((480, 300), "#9cdcfe", "#1e1e1e"),
-    "blue on red": text((480, 300), "blue", "red"),
-    "a large screen": text((2560, 1440)),
-    "a slide": slide((960, 600)),
+DRAWN: dict[str, Callable[[], Image.Image]] = {
+    "text": lambda: text((480, 300)),
+    "text on dark": lambda: text((480, 300), "#9cdcfe", "#1e1e1e"),
+    "blue on red": lambda: text((480, 300), "blue", "red"),
+    "a large screen": lambda: text((2560, 1440)),
+    "a slide": lambda: slide((960, 600)),
 }
 
 
@@ -59,7 +62,7 @@ def difference(thumbnail: bytes, picture: Image.Image) -> float:
 
 @pytest.mark.parametrize("kind", DRAWN)
 def test_a_drawing_is_a_webp_which_is_smaller_than_a_jpeg(kind: str) -> None:
-    picture = DRAWN[kind]
+    picture = DRAWN[kind]()
     thumbnail = make_thumbnail(picture, 320)
     assert opened(thumbnail).format == "WEBP"
     assert max(opened(thumbnail).size) == 320
@@ -107,7 +110,7 @@ def test_a_photo_with_a_plain_margin_is_no_drawing(background: str) -> None:
 
 @pytest.mark.parametrize("quality", [75, 95])
 def test_a_screenshot_that_was_sent_as_a_jpeg_is_drawn(quality: int) -> None:
-    data = saved(DRAWN["a large screen"], "JPEG", quality=quality)
+    data = saved(DRAWN["a large screen"](), "JPEG", quality=quality)
     assert is_drawn(decode_picture(data, "", SETTINGS))
 
 

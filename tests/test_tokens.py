@@ -18,7 +18,7 @@ from datasette_image_search.store.schema import ensure_tables
 from datasette_image_search.store.tokens import has_tokens, rows_after
 
 from .commands import command
-from .random_tables import add_images, random_vectors
+from .random_tables import add_images, copy_images, random_vectors
 from .version_0_1 import make_older
 
 VECTOR = random_vectors(1, seed=5)[0].tobytes()
@@ -41,7 +41,7 @@ def make_database(path: Path | str = ":memory:") -> Database:
     db = Database(sqlite3.connect(path, isolation_level=None), execute_plugins=False)
     # sqlite-utils has delete triggers fired by REPLACE; other programs have not.
     db.execute("pragma recursive_triggers = off")
-    add_images(db, random_vectors(6))
+    copy_images(db, random_vectors(6))
     return db
 
 

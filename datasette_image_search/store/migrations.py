@@ -57,11 +57,12 @@ def migrate(db: Database) -> bool:
             _create(db)
         is_older = table_exists(db.conn, INDEXES)
         for name, step in zip(MIGRATIONS, _STEPS, strict=True):
-            if name not in before:
-                if is_older:
-                    step(db)
-                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-                db.table(APPLIED).insert({"name": name, "applied_at": now})
+            if is_older and name not in before:
+                step(db)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        db.table(APPLIED).insert_all(
+            {"name": name, "applied_at": now} for name in MIGRATIONS if name not in before
+        )
     return is_older and before != set(MIGRATIONS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
@@ -78,6 +79,12 @@ def ensure_beside(db: Database, table: ImageTable) -> None:
 
 def column_types(record: type) -> dict[str, type]:
     """Field -> int, float, bool or str, for a dataclass that is a row of a table."""
+    return dict(_column_types(record))
+
+
+@cache
+def _column_types(record: type) -> dict[str, type]:
+    # Python compiles each annotation anew whenever it is asked for them.
     optional = {str | None: str, int | None: int, float | None: float}
     hints = get_type_hints(record).items()
     # The table and the file of an Index are no columns of its row.

@@ -7,7 +7,9 @@ import sqlite3
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -170,13 +172,18 @@ class ImageTable:
         same = f" and {images}.{self.hash_column} is {side}.sha256" if self.hash_column else ""
         return f"exists (select 1 from {images} where {images}.{key} = {side}.image_id{same})"
 
-    def quoted(self) -> dict[str, str]:
+    def quoted(self) -> Mapping[str, str]:
         """Identifiers for str.format in SQL."""
-        return {
-            "images": quote_identifier(self.name),
-            "key": quote_identifier(self.key),
-            **{kind: quote_identifier(self.side(kind)) for kind in SIDE_TABLES},
-        }
+        return _quoted(self)
+
+
+@lru_cache(maxsize=100)
+def _quoted(table: ImageTable) -> Mapping[str, str]:
+    # Most statements want some of these, and ensure_tables() alone asks for them 53 times.
+    sides = {kind: quote_identifier(table.side(kind)) for kind in SIDE_TABLES}
+    return MappingProxyType(
+        {"images": quote_identifier(table.name), "key": quote_identifier(table.key), **sides}
+    )
 
 
 @dataclass(frozen=True)

@@ -381,8 +381,9 @@ def clear_derived(db: Database, table: ImageTable) -> None:
         clear_duplicates(db, table)
     if has_tags(db.conn, table):
         _clear_tags(db, table)
+    existing = existing_side_tables(db.conn, table)
     for side in ("beside", "keywords", "places", "lines", "readings", "album_members"):
-        if table.side(side) in existing_side_tables(db.conn, table):
+        if table.side(side) in existing:
             db.execute(
                 f"delete from {{{side}}} where image_id not in (select {{key}} from {{images}})".format(
                     **table.quoted()
