@@ -40,6 +40,7 @@ from .only_ours import (
     keep_apps,
     keep_metadata,
     keep_plugins,
+    wait_for_decoders,
     wait_for_models,
 )
 from .quick_program import quick_program
@@ -161,6 +162,7 @@ def pytest_configure(config: pytest.Config) -> None:
     keep_apps()
     keep_plugins()
     keep_metadata()
+    wait_for_decoders()
     wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
     # UMAP compiles for 20 seconds, and places the few points of a test in some without.

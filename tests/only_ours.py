@@ -16,6 +16,7 @@ from datasette.app import Datasette, DatasetteClient
 from datasette.plugins import pm
 from jinja2 import Environment, FileSystemBytecodeCache
 
+from datasette_image_search.decoding import decoding_process
 from datasette_image_search.web.pages import image_page, search_page
 
 OURS = "datasette-image-search"
@@ -72,6 +73,11 @@ def wait_for_models() -> None:
     search_page.PATIENCE = image_page.PATIENCE = 60
 
 
+def wait_for_decoders() -> None:
+    """A process that decodes starts and ends in a second, unless a dozen others want the processor."""
+    decoding_process.PATIENCE = 60
+
+
 @contextmanager
 def closed_in_the_end() -> Iterator[None]:
     """
@@ -117,4 +123,5 @@ if __name__ == "__main__":
 
     forget_other_plugins()
     wait_for_models()
+    wait_for_decoders()
     cli()

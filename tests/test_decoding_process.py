@@ -144,6 +144,18 @@ def test_time_has_a_limit() -> None:
     process.end()
 
 
+def test_a_process_that_stands_still_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its time of a processor would never end."""
+    monkeypatch.setattr(decoding_process, "PATIENCE", 1)
+    process = DecodingProcess(Limits(LIMITS.memory, 1, LIMITS.file_size))
+    process._running().send_signal(signal.SIGSTOP)
+    with pytest.raises(TooLarge, match="too long"):
+        model_picture(process, saved((64, 48), "PNG"))
+    process.end()
+
+
 def test_it_can_be_ended_while_it_decodes(process: DecodingProcess) -> None:
     said: list[Exception] = []
 

@@ -40,6 +40,9 @@ _START = (
 )
 
 
+PATIENCE = 3
+"""How many times as long a picture may take on a machine that has others to work for, too."""
+
 _TOO_LONG = -getattr(signal, "SIGXCPU", 0)
 """The exit code of a process that took too much processor time."""
 
@@ -67,8 +70,8 @@ class StoredPicture:
 @dataclass(frozen=True)
 class Limits:
     """
-    `memory` is bytes while decoding, on Linux; `seconds` is for one picture, of the clock and of the
-    processor; `file_size` is bytes of a file.
+    `memory` is bytes while decoding, on Linux; `seconds` is for one picture, of a processor, and PATIENCE times
+    as many of the clock; `file_size` is bytes of a file.
     """
 
     memory: int
@@ -151,7 +154,7 @@ class DecodingProcess:
         for _ in range(2):
             process = self._running()
             answer = None
-            killing = _killed_after(process, self._limits.seconds)
+            killing = _killed_after(process, PATIENCE * self._limits.seconds)
             with killing as is_late, suppress(OSError, ValueError, RecursionError):
                 answer = _exchanged(process, file, size, asked)
             if answer is not None:
