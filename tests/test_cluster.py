@@ -282,25 +282,28 @@ def after(done: int, act: Callable[[], object]) -> Callable[[Progress], None]:
     return on_progress
 
 
-def test_the_batches_of_an_actor_that_is_killed_go_to_others(
-    run: Run, ray: dict, here: Path, path: Path, site: Path, tell: Callable[[str], None]
+def test_the_batches_of_an_actor_and_a_node_that_are_killed_go_to_others(
+    cluster: Any,
+    run: Run,
+    ray: dict,
+    here: Path,
+    path: Path,
+    site: Path,
+    tell: Callable[[str], None],
 ):
-    summary = run(**ray, on_progress=after(40, partial(tell, "once")))
+    node = add_node(cluster)
+    kill_an_actor = after(40, partial(tell, "once"))
+    kill_the_node = after(120, partial(cluster.remove_node, node, allow_graceful=False))
+
+    def on_progress(progress: Progress) -> None:
+        kill_an_actor(progress)
+        kill_the_node(progress)
+
+    summary = run(**ray, on_progress=on_progress)
 
     assert not (site / "once").exists()
     assert rows_of(path) == rows_of(here)
     assert sum(node.lost for node in summary.nodes) >= 1
-
-
-def test_a_node_that_is_killed_is_done_without(
-    cluster: Any, run: Run, ray: dict, here: Path, path: Path
-):
-    node = add_node(cluster)
-
-    kill = partial(cluster.remove_node, node, allow_graceful=False)
-    summary = run(**ray, on_progress=after(40, kill))
-
-    assert rows_of(path) == rows_of(here)
     assert len(summary.nodes) == 3
 
 

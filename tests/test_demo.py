@@ -1,7 +1,7 @@
 """The sample collection: complete, the same every time, and readable by what will index it."""
 
 import importlib.util
-import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -39,23 +39,9 @@ REDRAWN = [*draw_photos.PHOTOS[:-5:3], *draw_photos.PHOTOS[-5:]]
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder the script drew, as its users run it, and what it printed."""
-    folder = tmp_path_factory.mktemp("demo") / "photos"
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
-        check=True,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1"},
-    )
-    return folder, run.stdout
-
-
-@pytest.fixture
-def folder(drawn: tuple[Path, str]) -> Path:
-    return drawn[0]
+def folder(demo_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the script drew, as its users run it."""
+    return shutil.copytree(demo_photos, tmp_path_factory.mktemp("demo") / "photos")
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -71,12 +57,12 @@ def degrees(parts: tuple[float, float, float], ref: str) -> float:
     return (whole + minutes / 60 + seconds / 3600) * (-1 if ref in "SW" else 1)
 
 
-def test_it_draws_the_whole_collection_and_says_so(drawn):
-    folder, printed = drawn
+def test_it_draws_the_whole_collection_and_says_so(folder, capsys):
     names = set(files_in(folder))
     assert names == set(PHOTOS)
     assert 55 <= len(names) <= 70
-    assert printed == f"{len(names)} photos in {folder}\n"
+    draw_photos.main([str(folder)])
+    assert capsys.readouterr().out == f"{len(names)} photos in {folder}\n"
 
 
 def test_every_picture_opens_upright_at_its_size(folder):

@@ -83,6 +83,8 @@ def clone(
     """A clone of this project, installed, of a person with photos in ~/Pictures and the default model."""
     clone = tmp_path / "datasette-image-search"
     shutil.copytree(PROJECT / "demo", clone / "demo", ignore=shutil.ignore_patterns("photo*"))
+    # It takes seconds to draw them, which the README asks for, and which is in test_demo.py.
+    shutil.copytree(demo_photos, clone / "demo" / "photos")
     shutil.copytree(demo_photos, tmp_path / "Pictures")
     be_at_home(monkeypatch, tmp_path, program, install_recipe_models(tmp_path / "site"))
     return clone
