@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -94,8 +95,13 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(file: Path) -> Iterator[tuple[str, ...]]:
+@cache
+def imports(file: Path) -> tuple[tuple[str, ...], ...]:
     """What a file imports, in whatever place, as the parts of absolute names."""
+    return tuple(_imports(file))
+
+
+def _imports(file: Path) -> Iterator[tuple[str, ...]]:
     package = ("datasette_image_search", *file.relative_to(PACKAGE).parent.parts)
     for node in ast.walk(ast.parse(text_of(file))):
         if isinstance(node, ast.Import):

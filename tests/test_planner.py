@@ -165,16 +165,26 @@ class Images:
         return score - 0.5 * words * float(np.mean(sorted(self.references @ row)[-16:]))
 
 
+@pytest.fixture(scope="module")
+def images_once() -> Images:
+    """What is copied for each test."""
+    images = Images(Database(memory=True, execute_plugins=False))
+    images.add(random_vectors(300), np.random.default_rng(0))
+    return images
+
+
 @pytest.fixture
 def images(
-    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    images_once: Images,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Images]:
     """300 images with random vectors, in the sidecar or another of KEPT."""
     with closing(Database(tmp_path / "photos.db", execute_plugins=False)) as db:
-        images = Images(db)
-        images.add(random_vectors(300), np.random.default_rng(0))
+        images_once.db.conn.backup(db.conn)
         with kept_in(getattr(request, "param", "sidecar"), db, monkeypatch):
-            yield images
+            yield Images(db, dict(images_once.rows))
 
 
 over_engines = pytest.mark.parametrize("images", ["sidecar", "lance"], indirect=True)
@@ -1071,15 +1081,15 @@ def test_bounded_pages_show_each_image_once(
     monkeypatch.setattr(planner, "WIDEST", 150)
     index_coarsely(large.db, index, 3)
     filter = None if where is None else Filter(where)
-    for vector in random_vectors(2, seed=3):
-        exact = page_of(large, vector, 1000, filter=filter, exact=True).hits
-        # One more is asked for, which tells that there is another page.
-        pages = [
-            page_of(large, vector, 31, at, filter=filter, bounded=True).hits[:30]
-            for at in range(0, len(exact), 30)
-        ]
-        shown = [hit.id for page in pages for hit in page]
-        assert sorted(shown) == sorted(hit.id for hit in exact)
+    vector = random_vectors(1, seed=3)[0]
+    exact = page_of(large, vector, 1000, filter=filter, exact=True).hits
+    # One more is asked for, which tells that there is another page.
+    pages = [
+        page_of(large, vector, 31, at, filter=filter, bounded=True).hits[:30]
+        for at in range(0, len(exact), 30)
+    ]
+    shown = [hit.id for page in pages for hit in page]
+    assert sorted(shown) == sorted(hit.id for hit in exact)
 
 
 def test_what_is_deleted_of_an_index_does_not_have_a_bounded_search_look_at_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from datasette_image_search.store.side_tables import side_tables
 from datasette_image_search.store.tables import SIDE_TABLES
 
 from .commands import change, command, embed_images
-from .conftest import draw_picture
+from .conftest import copied_database, draw_picture
 from .serving import ask, datasette_of, get
 from .test_xmp import xmp
 
@@ -55,9 +56,12 @@ ANNA = {"allow": {"id": "anna"}}
 is_async = pytest.mark.asyncio
 
 
-@pytest.fixture
-def whole(database: Path, folder: Path) -> Path:
-    """photos.db with all that can be made of the table images, some of it, and of `others`."""
+@pytest.fixture(scope="module")
+def whole_once(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test: pictures/ and photos.db."""
+    place = tmp_path_factory.mktemp("whole")
+    folder = shutil.copytree(drawn_once / "pictures", place / "pictures")
+    database = copied_database(drawn_once, folder, place)
     draw_picture(folder / "copy" / "red.jpg", "red")
     words = "<dc:subject><rdf:Bag><rdf:li>roses</rdf:li></rdf:Bag></dc:subject>"
     (folder / "copy" / "red.xmp").write_text(xmp(words), encoding="utf-8")
@@ -70,7 +74,18 @@ def whole(database: Path, folder: Path) -> Path:
         ("read-images", database, "images", "--where", "id < 0"),
     ):
         assert command(*arguments).exit_code == 0
-    return database
+    return place
+
+
+@pytest.fixture
+def folder(whole_once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole_once / "pictures", tmp_path / "pictures")
+
+
+@pytest.fixture
+def whole(whole_once: Path, folder: Path, tmp_path: Path) -> Path:
+    """photos.db with all that can be made of the table images, some of it, and of `others`."""
+    return copied_database(whole_once, folder, tmp_path)
 
 
 def private(database: Path, **tables: Any) -> Datasette:

@@ -285,13 +285,14 @@ async def test_each_picture_is_that_of_the_path_beside_it(database: Path, ids: l
     )
     db.close()
     right = [f"images/{of}" for of, id in enumerate(ids, 1) if of == id]
+    datasette = datasette_of(database)
     for path in (
         "/photos/wide",
         "/photos/wide.images",
         f"{PAGE}?q=red",
         "/photos/wide?_image_search=red",
     ):
-        assert sorted(thumbnails(await page_of(database, path))) == right
+        assert sorted(thumbnails(await ask(datasette, path))) == right
 
 
 # --- Tables of a person's own ----------------------------------------------------------------------
