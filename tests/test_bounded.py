@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,8 @@ from datasette_image_search.engines import places
 from datasette_image_search.engines.lance import LanceEngine
 from datasette_image_search.search import approximate, bounded, fusion, planner
 from datasette_image_search.search.indexing import index_images
+from datasette_image_search.store import ordering
+from datasette_image_search.web.pages import results
 
 from .kept import lists_of_few
 from .random_tables import add_images, random_vectors
@@ -129,3 +132,28 @@ async def test_python_is_answered_as_before(path: Path) -> None:
         assert images.search("#1", 300) == exact
         some = images.search("#1", 50, where="id % 2 = 0")
         assert some == [hit for hit in exact if hit.id % 2 == 0][:50]
+
+
+async def test_pages_in_the_order_of_a_date_are_parts_of_one(path: Path, tmp_path: Path) -> None:
+    """Whether an index of the dates finds all, the first alone, or none, and more match than can be followed."""
+    copied = shutil.copytree(path.parent, tmp_path / "copied") / "photos.db"
+    with closing(Database(copied, execute_plugins=False)) as db, db.conn:
+        db.execute("update images set taken_at = printf('20%02d', id * 37 % 90) where id % 9")
+    datasette = served(copied)
+    for sort in ("_sort", "_sort_desc"):
+        walks = []
+        for in_turn in (1_000, 4, 0):
+            url, shown = f"{PAGE}.json?q=%231&_by=likeness&{sort}=taken_at&_size=8", []
+            with (
+                mock.patch.object(results, "DEEPEST", 52),
+                mock.patch.object(ordering, "IN_TURN", in_turn),
+            ):
+                while url:
+                    answer = (await ask(datasette, url)).json()
+                    shown += [(hit["row"]["taken_at"], hit["id"]) for hit in answer["hits"]]
+                    url = (answer["next_url"] or "").removeprefix("http://localhost")
+            assert len({id for _, id in shown}) == len(shown) == 48 < answer["matches"]
+            walks.append(shown)
+        assert walks[0] == walks[1] == walks[2]
+        dates = [date for date, _ in walks[0] if date is not None]
+        assert dates == sorted(dates, reverse=sort == "_sort_desc")

@@ -119,7 +119,7 @@ def test_going_through_an_index_gives_the_same(numbered: Path, descending: bool)
 def test_the_first_of_many_images_are_those_of_all_in_order(
     tmp_path: Path, collation: str, descending: bool
 ):
-    """Some values are of many images, and others of none."""
+    """Some values are of many images, and others of none, or no text that Python reads."""
     conn = sqlite3.connect(tmp_path / "photos.db")
     conn.executescript(
         f"create table images (id integer primary key, path text, taken_at text {collation});"
@@ -129,8 +129,10 @@ def test_the_first_of_many_images_are_those_of_all_in_order(
     rng = np.random.default_rng(0)
     dates = [values[at] for at in rng.integers(0, len(values), 2_000)]
     conn.executemany("insert into images values (?, '', ?)", enumerate(dates))
+    for rest, value in enumerate(("cast(x'ff' as text)", "cast(x'fe' as text)", "x'fe'")):
+        conn.execute(f"update images set taken_at = {value} where id % 50 = {rest}")
     order = Order("taken_at", descending)
-    for ids in (rng.permutation(2_000), rng.permutation(2_000)[:700], np.arange(1_900, 2_100)):
+    for ids in (rng.permutation(2_100), rng.permutation(2_000)[:700], np.arange(1_900, 2_100)):
         wanted = in_order(conn, TABLE, ids.tolist(), order)
         for most in (1, 2, 11, 60, 400, 3_000):
             first = in_order(conn, TABLE, ids.tolist(), order, most=most)

@@ -79,9 +79,7 @@ def in_order(
     order that they were in. If `most` is given, so many of the first will do.
     """
     if most is not None and filter is None and view is None:
-        first = first_in_order(conn, table, ids, order, most)
-        if first is not None:
-            return first
+        return first_in_order(conn, table, ids, order, most)
     rows, key, where, by = _sorted(table, order, filter, view)
     # CROSS JOIN keeps SQLite from going through the table in order to sort a few of its rows. The names of
     # json_each() may be those of columns in the filter.
@@ -98,18 +96,36 @@ def in_order(
 
 def first_in_order(
     conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key], order: Order, most: int
+) -> list[Key]:
+    """
+    The first `most` as in_order() has them, and all that are equal to the last: by going through an index of the column until
+    these are found, which reads none of the rows, or by the row of each if there is no such index, or they are not found soon.
+    """
+    found = _first_by_index(conn, table, ids, order, most)
+    if found is not None:
+        return found
+    rows, key, _, by = _sorted(table, order, None, None)
+    sql = (
+        f"select _img_key from (select {key} as _img_key, _img_rank, rank() over (order by {by}) as _img_place "
+        f"from (select value as _img_id, key as _img_rank from json_each(:_img_ids)) "
+        f"cross join {rows} on {key} = _img_id) where _img_place <= :_img_most order by _img_place, _img_rank"
+    )
+    places = conn.execute(sql, {"_img_ids": json.dumps(list(ids)), "_img_most": most})
+    return [id for (id,) in places]
+
+
+def _first_by_index(
+    conn: sqlite3.Connection, table: ImageTable, ids: Sequence[Key], order: Order, most: int
 ) -> list[Key] | None:
-    """
-    The first `most` as in_order() has them, and all that are equal to the last, by going through an index of the column until
-    these are found, which reads none of the rows; None if there is no such index, or they are not found soon.
-    """
     # How many images a table with other keys has is not known at once.
     index = indexes_of_texts(conn, table).get(order.column) if table.key_is_integer else None
     if index is None or UNEVEN * most * most_images(conn, table) > IN_TURN * len(ids) ** 2:
         return None
     rows, key, _, by = _sorted(table, order, None, None)
+    # The bytes of a text, which may be no text that Python reads, are equal if it is; a BLOB may have the same ones.
+    value = "typeof(_img_value), cast(_img_value as blob)"
     sql = (
-        f"select _img_id, _img_value from ("
+        f"select _img_id, {value} from ("
         f"select {key} as _img_id, {quote_identifier(order.column)} as _img_value from {rows} "
         f"indexed by {quote_identifier(index)} order by {by} limit :_img_limit"
         ") where _img_id in (select value from json_each(:_img_ids))"
@@ -121,10 +137,10 @@ def first_in_order(
     rank = {id: at for at, id in enumerate(ids)}
     found: list[Key] = []
     with closing(conn.execute(sql, values)) as rows_in_turn:
-        for _, equal in groupby(rows_in_turn, key=itemgetter(1)):
+        for _, equal in groupby(rows_in_turn, key=itemgetter(1, 2)):
             if len(found) >= most:
                 return found
-            found += sorted((id for id, _ in equal), key=rank.__getitem__)
+            found += sorted((id for id, *_ in equal), key=rank.__getitem__)
     return None
 
 

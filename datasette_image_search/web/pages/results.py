@@ -271,7 +271,7 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     found, limited = None, None
     extent: Extent = "all"
     within = every.within() if limit is None else None
-    page = None if within is None else _first_within(requested, wanted, every, within)
+    page = None if within is None else _matches_in_order(requested, wanted, every, within)
     if page is not None:
         return page
     if limit is None:
@@ -302,25 +302,24 @@ def _sorted(requested: RequestedTable, wanted: SearchRequest, search: Search) ->
     return replace(page, extent=extent, has_counted=has_counted or matches is None)
 
 
-def _first_within(
+def _matches_in_order(
     requested: RequestedTable, wanted: SearchRequest, every: Search, within: Within
 ) -> _Page | None:
     """
-    As _sorted(), for matches by likeness that an index has in order: of those alone that are shown, or come before, the
-    vectors are read. None for other searches.
+    As _sorted(), for matches by likeness without a filter: of those alone that are shown, or come before, the vectors are
+    read. None for other searches.
     """
     order, options, ids = wanted.order, every.options, within.ids.keys()
-    # Of more than are sorted the closest are, but a bounded search leaves the rest to chance anyway.
-    are_sorted = len(ids) <= DEEPEST or within.extent == "at least"
+    # Of more the closest are sorted, but a bounded search leaves to chance which are the others. Which are sorted depends on
+    # nothing that differs from page to page.
+    most = 2 * DEEPEST if within.extent == "at least" else DEEPEST
     are_hits = options.matches_only and options.min_score is None and every.is_by_likeness
     is_whole = requested.view is None and wanted.filter is None and every.rest() is None
-    if order is None or not (are_sorted and are_hits and is_whole):
+    if order is None or not (0 < len(ids) <= most and are_hits and is_whole):
         return None
     end = wanted.offset + wanted.size + 1
     first = first_in_order(every.conn, requested.table, ids, order, end)
-    if first is None:
-        return None
-    found = replace(every, filter=IdSet(first)).find(len(first))
+    found = replace(every, filter=IdSet(first)).find(max(len(first), 1))
     hits = {hit.id: hit for hit in found.hits}
     in_turn = in_order(every.conn, requested.table, list(hits), order)
     shown = [hits[id] for id in in_turn[wanted.offset : end]]
