@@ -174,7 +174,7 @@ def _is_asked() -> bool:
 
 @contextmanager
 def _limited_time(seconds: int) -> Iterator[None]:
-    """Lets the system end the process if it takes longer. The server does too, but may be gone or busy."""
+    """Lets the system end the process if it takes longer. The server ends it later, by the clock, but may be gone or busy."""
     if resource is None:
         yield
         return

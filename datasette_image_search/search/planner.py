@@ -6,8 +6,8 @@ Rank first, filter in order, widen, and only then enumerate:
 1. rank: the best hundred of the whole index; SQLite is asked which of those pass the filter.
 2. widen: some times as many, when too few passed and more would be enough. All scores are there by
    then, so that this costs no second search.
-3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. Where an
-   index of the table finds the few rows that pass, or an engine has the vectors, this comes first.
+3. enumerate: the filter is narrow, so list what passes it, once, and rank exactly that. If an index of
+   the table finds the few rows that pass, or is quickly scanned for them, or an engine has the vectors, this comes first.
 
 The ranking is by float16 codes, of all vectors or of those that codes in bytes leave (see all_scores.py). A hit's
 score is computed from the float32 vector in the database, and the ranking is widened until no code that was not looked at could belong among the hits. A film has several
