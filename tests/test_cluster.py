@@ -12,10 +12,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -141,6 +143,21 @@ PICTURES = int(os.environ.get("CLUSTER_PICTURES", "300"))
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
+def wait_for_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray gives up a node that the cluster does not know after 30 seconds, which a busy machine takes."""
+    services = import_module("ray._private.services")
+    ask = services.get_node
+
+    def get_node(*arguments: Any) -> Any:
+        while True:
+            try:
+                return ask(*arguments)
+            except RuntimeError:
+                time.sleep(0.1)
+
+    monkeypatch.setattr(services, "get_node", get_node)
+
+
 def add_node(cluster: Any) -> Any:
     """A node that the cluster knows. Ray's own way waits for 30 seconds at most."""
     node = cluster.add_node(wait=False, **NODE)
@@ -158,6 +175,7 @@ def cluster(site: Path) -> Iterator[Any]:
         # It kills actors if something else on the machine takes its memory.
         monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
         utils = pytest.importorskip("ray.cluster_utils")
+        wait_for_nodes(monkeypatch)
         with limited():
             cluster = utils.Cluster(initialize_head=True, head_node_args=NODE)
         try:

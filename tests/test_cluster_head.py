@@ -302,13 +302,16 @@ class Started:
             "RAY_memory_monitor_refresh_ms": "0",
         }
         ray = Path(sys.executable).with_name("ray")
-        subprocess.run(
-            [ray, "start", "--head", *words],
-            env=environment,
-            check=True,
-            timeout=HANGS,
-            capture_output=True,
-        )
+        command = [ray, "start", "--head", *words]
+        # Ray gives up after 30 seconds, which a busy machine takes.
+        for _ in range(5):
+            ended = subprocess.run(
+                command, check=False, env=environment, timeout=HANGS, capture_output=True
+            )
+            if ended.returncode == 0:
+                break
+            kill_all(folder)
+        ended.check_returncode()
         # The server of ray:// comes later.
         for port in (self.port, self.client_port):
             while socket.socket().connect_ex(("127.0.0.1", port)):

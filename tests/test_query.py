@@ -198,6 +198,7 @@ def test_what_is_written_by_the_grammar_is_read_as_it_was_meant(parts: list, spa
         "#42 + at night - people",
         "- 2:people + #7",
         '"black + white" - 0.5:#"a - b.jpg"',
+        '"1:" - "0:" + 2:"3:"',
         "vec:AAAA + 1000.25:red",
         'text:wifi + 2:text:"no - entry"',
     ],

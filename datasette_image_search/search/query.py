@@ -333,7 +333,7 @@ def _reads_as(text: str, kind: Kind, term: str) -> bool:
     if text.startswith(('"', '#"', 'text:"')):
         return False  # A quote further on could be the end.
     try:
-        return parse_query(text) == (Term(kind, term),)
+        return parse_query(f"{text} - x") == (Term(kind, term), Term(Kind.WORDS, "x", -1.0))
     except QueryError:
         return False
 
