@@ -122,7 +122,7 @@ def _first_by_index(
     if index is None or UNEVEN * most * most_images(conn, table) > IN_TURN * len(ids) ** 2:
         return None
     rows, key, _, by = _sorted(table, order, None, None)
-    # The bytes of a text, which may be no text that Python reads, are equal if it is; a BLOB may have the same ones.
+    # Texts are compared by their bytes, which need not be UTF-8. A BLOB may have the same bytes.
     value = "typeof(_img_value), cast(_img_value as blob)"
     sql = (
         f"select _img_id, {value} from ("

@@ -310,8 +310,8 @@ def _matches_in_order(
     read. None for other searches.
     """
     order, options, ids = wanted.order, every.options, within.ids.keys()
-    # Of more the closest are sorted, but a bounded search leaves to chance which are the others. Which are sorted depends on
-    # nothing that differs from page to page.
+    # Of more matches the closest are sorted, though a bounded search finds them by chance anyway. Nothing here may depend on
+    # the page, or an image would be on two of them, or on none.
     most = 2 * DEEPEST if within.extent == "at least" else DEEPEST
     are_hits = options.matches_only and options.min_score is None and every.is_by_likeness
     is_whole = requested.view is None and wanted.filter is None and every.rest() is None
