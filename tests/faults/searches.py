@@ -86,6 +86,11 @@ class State:
         scores = dict(zip(self.images, (self.vectors @ vector).tolist(), strict=True))
         return scores | {id: float((each @ vector).max()) for id, each in self.scenes.items()}
 
+    def closest(self, vector: np.ndarray) -> dict[Key, np.ndarray]:
+        """What each image is found by: its vector, of a film that of the scene which is closest."""
+        vectors = dict(zip(self.images, self.vectors, strict=True))
+        return vectors | {id: each[(each @ vector).argmax()] for id, each in self.scenes.items()}
+
     def queries(self, random: Random) -> Iterator[Query]:
         """A vector, words where the model is here, and an image where there is one."""
         if not self.vectors.shape[1]:
@@ -191,7 +196,7 @@ def check_hits(
 ) -> None:
     """That these are the best min(k, as many as there are), best first; of equal ones, the first ids."""
     scores = state.scores(query.vector)
-    vectors = dict(zip(state.images, state.vectors, strict=True))
+    vectors = state.closest(query.vector)
     candidates = {id: score for id, score in scores.items() if id in state.passing[filter]}
     ids = [id for id, _ in found]
     strangers = [id for id in ids if id not in candidates]
