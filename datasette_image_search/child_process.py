@@ -6,6 +6,7 @@ import json
 import os
 import select
 import struct
+import subprocess
 import sys
 import threading
 from typing import Any, BinaryIO
@@ -14,8 +15,29 @@ LONGEST_HEADER = 10_000
 
 _LENGTH = struct.Struct(">Q")
 
+_START = (
+    "import importlib, json, sys; sys.path[:] = sys.argv[3:]; "
+    "importlib.import_module(sys.argv[1]).main(*json.loads(sys.argv[2]))"
+)
+
 Message = tuple[dict[str, Any], bytes]
 """A header, and content."""
+
+
+def start_process(module: str, *numbers: int, **options: Any) -> subprocess.Popen[bytes]:
+    """
+    Starts a process that calls main() of a module with some numbers, and finds modules where this one does; the options are
+    those of Popen. Raises OSError.
+    """
+    path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", _START, module, json.dumps(numbers), *path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Ctrl-C is for this process, which ends it.
+        start_new_session=True,
+        **options,
+    )
 
 
 def send(stream: BinaryIO, header: dict[str, Any], length: int) -> None:

@@ -23,7 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
-from datasette_image_search.decoding import decoding_process
+from datasette_image_search import child_process
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.files import remote
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
@@ -331,7 +331,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(decoding_process, "_START", WITHOUT_SOCKETS + decoding_process._START)
+    monkeypatch.setattr(child_process, "_START", WITHOUT_SOCKETS + child_process._START)
 
 
 def sidecar_of(database: Path, table: str = "images") -> Path:

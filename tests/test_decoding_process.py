@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasette_image_search import child_process
 from datasette_image_search.decoding import decoding_process
 from datasette_image_search.decoding.decode import picture_for_model
 from datasette_image_search.decoding.decoding_process import (
@@ -191,11 +192,11 @@ def test_it_is_kept_for_the_next_picture(process: DecodingProcess) -> None:
 def test_it_ends_when_it_is_idle_and_is_started_again(
     process: DecodingProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, call = decoding_process._START.split("main(")
+    called = "importlib.import_module(sys.argv[1])"
     hurry = "from datasette_image_search.decoding import decode_worker; decode_worker.IDLE_SECONDS = 0.2; "
-    monkeypatch.setattr(
-        decoding_process, "_START", f"{start.rpartition(';')[0]}; {hurry}decode_worker.main({call}"
-    )
+    start = child_process._START
+    assert called in start
+    monkeypatch.setattr(child_process, "_START", start.replace(called, hurry + called))
     for _ in range(2):
         assert model_picture(process, saved((64, 48), "PNG")).size == (64, 48)
         assert process._process is not None
@@ -269,7 +270,7 @@ def test_what_it_answers_is_not_believed(
 ) -> None:
     answer = len(header).to_bytes(8, "big") + header + len(content).to_bytes(8, "big") + content
     hostile = f"import sys; sys.stdout.buffer.write({answer!r}); sys.stdout.flush(); sys.stdin.buffer.read()"
-    monkeypatch.setattr(decoding_process, "_START", hostile)
+    monkeypatch.setattr(child_process, "_START", hostile)
     with pytest.raises(DecodeError) as error:
         model_picture(process, saved((64, 48), "PNG"))
     assert len(str(error.value)) <= 300
@@ -282,7 +283,7 @@ def test_an_answer_without_an_end_is_not_waited_for(
 ) -> None:
     answer = (2).to_bytes(8, "big") + b"{}" + length.to_bytes(8, "big") + b"abc"
     hostile = f"import sys; sys.stdout.buffer.write({answer!r}); sys.stdout.flush()"
-    monkeypatch.setattr(decoding_process, "_START", hostile)
+    monkeypatch.setattr(child_process, "_START", hostile)
     with pytest.raises(DecodeError):
         model_picture(process, saved((64, 48), "PNG"))
 

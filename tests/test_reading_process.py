@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from datasette_image_search.decoding import decode_worker, decoding_process
+from datasette_image_search import child_process
+from datasette_image_search.decoding import decode_worker
 from datasette_image_search.decoding.decoding_process import Killed
 from datasette_image_search.decoding.opening import DecodeError, TooLarge
 from datasette_image_search.errors import ImageSearchError
@@ -50,7 +51,7 @@ def test_a_library_that_is_missing_stops_the_run_and_is_no_failure_of_a_picture(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_process_that_does_not_start_stops_the_run(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decoding_process, "_START", "raise SystemExit(1)")
+    monkeypatch.setattr(child_process, "_START", "raise SystemExit(1)")
     with pytest.raises(ImageSearchError, match="use fewer --workers"):
         ReadingProcess(10**6).load()
 
@@ -62,7 +63,7 @@ def test_a_process_that_is_killed_is_told_from_one_that_crashes(
 ):
     """Memory that runs out may have been taken by others, and a crash is the fault of the picture."""
     start = f"import os, signal; os.kill(os.getpid(), signal.{signal})"
-    monkeypatch.setattr(decoding_process, "_START", start)
+    monkeypatch.setattr(child_process, "_START", start)
     with pytest.raises(TooLarge) as raised:
         ReadingProcess(10**6).lines(b"", "sign.jpg")
     assert type(raised.value) is error

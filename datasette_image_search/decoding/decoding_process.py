@@ -6,7 +6,6 @@ import atexit
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from weakref import WeakSet
 
 from PIL import Image
 
-from ..child_process import receive, send
+from ..child_process import receive, send, start_process
 from .formats import THUMBNAIL_SIZE
 from .opening import DecodeError, TooLarge
 
@@ -33,12 +32,6 @@ ENDING = 0.2
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "TEMP")
 """The variables that the process gets; the others may contain secrets."""
-
-_START = (
-    "import importlib, sys; sys.path[:] = sys.argv[5:]; "
-    "importlib.import_module(sys.argv[4]).main(*map(int, sys.argv[1:4]))"
-)
-
 
 PATIENCE = 3
 """How many times as long a picture may take on a machine that has others to work for, too."""
@@ -184,18 +177,13 @@ class DecodingProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         limits = self._limits
-        path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
-        numbers = map(str, (limits.memory, limits.seconds, limits.file_size))
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
-            return subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, *numbers, self.worker, *path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+            return start_process(
+                self.worker,
+                *(limits.memory, limits.seconds, limits.file_size),
                 # Libraries write there whatever the files of strangers make them write.
                 stderr=subprocess.DEVNULL,
-                # Ctrl-C is for the server, which ends it.
-                start_new_session=True,
                 env={**environment, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:

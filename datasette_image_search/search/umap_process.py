@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import sys
 import warnings
 from contextlib import suppress
@@ -16,15 +15,13 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ..child_process import end_with_the_parent, receive, send
+from ..child_process import end_with_the_parent, receive, send, start_process
 from ..errors import ImageSearchError
 from ..progress import Report
 
 NEIGHBOURS = 15
 
 LONGEST_ERROR = 300
-
-_START = f"import sys; sys.path[:] = sys.argv[1:]; from {__name__} import main; main()"
 
 
 class ProjectionError(ImageSearchError):
@@ -42,7 +39,12 @@ def umap_of(vectors: np.ndarray, start: np.ndarray, report: Report) -> np.ndarra
     The places of vectors, float32 of shape (n, dimensions), which begin at `start`, of shape (n, 2), as these are: float32.
     Raises ProjectionError.
     """
-    process = _started()
+    try:
+        process = start_process(__name__)
+    except OSError as error:
+        raise ProjectionError(
+            f"the process that computes UMAP cannot be started ({error.strerror}); choose pca as the method"
+        ) from error
     target, source = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout)
     try:
         return _answered(target, source, vectors, start, report)
@@ -52,22 +54,6 @@ def umap_of(vectors: np.ndarray, start: np.ndarray, report: Report) -> np.ndarra
         with suppress(OSError):
             target.close()
         process.wait()
-
-
-def _started() -> subprocess.Popen[bytes]:
-    path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, *path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Ctrl-C is for this process, which ends it.
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ProjectionError(
-            f"the process that computes UMAP cannot be started ({error.strerror}); choose pca as the method"
-        ) from error
 
 
 def _answered(
