@@ -71,6 +71,12 @@ def test_the_best_among_some_are_the_best_of_these(live: LiveIndex) -> None:
                 assert np.isin(positions, few).all()
 
 
+def test_of_a_few_no_others_are_looked_at(live: LiveIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveIndex, "scores", lambda *_: pytest.fail("all were"))
+    monkeypatch.setattr(Asked, "reaching", lambda *_: pytest.fail("the bytes of all were"))
+    AllScores(live, QUERIES[0]).best(20, np.arange(0, 1000, 5))
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_longer_code_that_is_no_number_comes_last(live: LiveIndex) -> None:
     """A large file is not read as a whole before it is searched: bytes do not tell that something else is damaged."""

@@ -100,7 +100,8 @@ def test_what_is_decoded_is_what_was_encoded(codes: Codes) -> None:
 def test_the_scores_of_some_are_those_of_all_however_many_are_read_at_once(
     codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasette_image_search.search.codes.PARALLEL", 7)
+    monkeypatch.setattr(scanning, "PARALLEL", 70)
+    monkeypatch.setattr(scanning, "PICKED", 7 * codes.faiss_index.code_size)
     positions = np.arange(999, 0, -3)
     assert np.array_equal(
         codes.scores_at(positions, QUERIES[0]), codes.scores(QUERIES[0])[positions]

@@ -179,7 +179,7 @@ def take_survey(request: EmbedRequest, fingerprint: str | None = None) -> Survey
         if not request.replace_model:
             check_not_renamed(db.conn, request.table)
             if indexes:
-                check_vectors(db.conn, request.table)
+                check_vectors(db.conn, indexes[0].table)
         if request.model is not None and request.model not in [index.model for index in indexes]:
             check_model(request.model, has_weights=request.weights is not None)
         unfinished = unfinished_index(db.conn, request.table)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,8 +31,8 @@ EACH = 4
 SAMPLE = 40
 """So many of those that are kept are in a sample of all codes, which tells how low they go."""
 
-COSTLY = 1 / 10
-"""The share of the codes that take as long to look at one by one as all of them do in a row ..."""
+COSTLY = 1 / 5
+"""The share of the codes that take nearly as long to look at one by one as all of them do in a row ..."""
 
 MOST = 200_000
 """... and no more than so many."""
@@ -63,10 +64,6 @@ class AllScores:
         self._live, self._vector = live, vector
         self._most = min(COSTLY * len(live), MOST)
         self._best_by_bytes = min(HOPELESS * len(live), self._most)
-        self._asked = [
-            None if part.in_bytes is None else part.in_bytes.asked(vector) for part in live.segments
-        ]
-        self._error = max((each.error for each in self._asked if each), default=0.0)
         self._kept: _Kept | None = None
         self._longer: np.ndarray | None = None
 
@@ -75,6 +72,10 @@ class AllScores:
         The min(n, len(among)) positions of the highest scores, all or `among` some, and these as the longer
         codes have them: (scores, positions), best first.
         """
+        if among is not None and self._longer is None and len(among) <= self._most:
+            scores = self._scores_at(among, by_bytes=False)
+            best = _top(scores, n)
+            return scores[best], among[best]
         found = self._best_by_bytes_of(n, among) if self._uses_bytes() else None
         if found is not None:
             return found
@@ -101,6 +102,16 @@ class AllScores:
         found = scores >= high
         return found, np.flatnonzero((scores >= low) & ~found)
 
+    @cached_property
+    def _asked(self) -> list[Asked | None]:
+        """What the query is to the bytes of each segment, if it has any."""
+        parts = [part.in_bytes for part in self._live.segments]
+        return [None if part is None else part.asked(self._vector) for part in parts]
+
+    @cached_property
+    def _error(self) -> float:
+        return max((each.error for each in self._asked if each), default=0.0)
+
     def _uses_bytes(self) -> bool:
         return self._longer is None and any(self._asked)
 
@@ -114,10 +125,6 @@ class AllScores:
         self, n: int, among: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """As best(); None if too many codes would have to be looked at one by one."""
-        if among is not None and len(among) <= self._best_by_bytes:
-            scores = self._scores_at(among, by_bytes=False)
-            best = _top(scores, n)
-            return scores[best], among[best]
         n = min(n, len(self._live) if among is None else len(among))
         kept = self._kept if among is None else None
         if n > self._best_by_bytes * (1 if kept is None else MORE_IF_READ):
@@ -179,10 +186,13 @@ class AllScores:
     def _scores_at(self, positions: np.ndarray, *, by_bytes: bool) -> np.ndarray:
         """The scores of some positions, shape (len(positions),), float32, by their longer codes or, if there are any, by bytes."""
         scores = np.empty(len(positions), dtype=np.float32)
-        for start, part, asked in self._parts():
+        for at, (start, part) in enumerate(
+            zip(self._live.starts(), self._live.segments, strict=True)
+        ):
             inside = (positions >= start) & (positions < start + len(part))
             within = positions[inside] - start
-            if by_bytes and asked is not None:
+            asked = self._asked[at] if by_bytes else None
+            if asked is not None:
                 scores[inside] = asked.scores_at(within)
             else:
                 scores[inside] = part.scores_at(within, self._vector)

@@ -31,7 +31,7 @@ import numpy as np
 
 from ..progress import Report
 from .faiss_files import NotOurs
-from .scanning import all_scores, scores_above
+from .scanning import scores_above, scores_at
 
 ALIGNMENT = 32
 """FAISS multiplies bytes fast if a code has a multiple of so many."""
@@ -109,7 +109,7 @@ class Asked:
 
     def scores_at(self, positions: np.ndarray) -> np.ndarray:
         """Shape (len(positions),), float32."""
-        return self._scores(all_scores(self._products(), self.multiplied, self.rows[positions]))
+        return self._scores(scores_at(self._products(), self.multiplied, self.rows, positions))
 
     def reaching(self, least: float) -> tuple[np.ndarray, np.ndarray]:
         """(positions, scores) of all codes with a score of at least this, and of some just below, by position."""

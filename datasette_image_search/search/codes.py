@@ -23,7 +23,7 @@ from ..store.stored_vectors import Rows, StoredVectors
 from .byte_codes import ByteCodes
 from .codes_on_disk import MOST_IN_MEMORY, CodesOnDisk
 from .correction import with_biases
-from .scanning import PARALLEL, all_scores, rows_of, score_of_code
+from .scanning import all_scores, rows_of, score_of_code, scores_at
 from .segment import Segment
 
 CODE_ERROR = 5e-4
@@ -87,19 +87,14 @@ class Codes:
 
     def scores(self, vector: np.ndarray) -> np.ndarray:
         """The score of every position, shape (n,), float32."""
-        return self._scores_of(self._rows(), vector)
+        return all_scores(self.faiss_index, self._fitted(vector), self._rows())
 
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """The scores of a few positions, shape (len(positions),), float32."""
-        # A block of codes at a time: what is picked out of a large file is copied.
-        blocks = [
-            self._scores_of(self._rows()[positions[start : start + PARALLEL]], vector)
-            for start in range(0, len(positions), PARALLEL)
-        ]
-        return np.concatenate([np.empty(0, dtype=np.float32), *blocks])
+        return scores_at(self.faiss_index, self._fitted(vector), self._rows(), positions)
 
-    def _scores_of(self, rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        return all_scores(self.faiss_index, fitted(vector[None], self.faiss_index.d)[0], rows)
+    def _fitted(self, vector: np.ndarray) -> np.ndarray:
+        return fitted(vector[None], self.faiss_index.d)[0]
 
     def error(self, vector: np.ndarray) -> float:
         """

@@ -49,9 +49,6 @@ ENOUGH = 1.5
 WIDEST = 16_384
 """... up to about here, where listing the rows that pass a narrow filter costs less."""
 
-SELECTED = 1 / 20
-"""The share up to which FAISS is quicker with a selector than numpy with all scores."""
-
 
 def search_live(
     conn: sqlite3.Connection,
@@ -251,7 +248,7 @@ def _enumerate(
     listed = np.flatnonzero(chosen)
     # Far from the query scores lie close together, and a second search costs more than a larger one.
     n = max(FIRST * WIDEN, 2 * plan.wanted)
-    if scores is None and live.ranks_all and len(listed) > SELECTED * len(live):
+    if scores is None and live.ranks_all:
         scores = AllScores(live, vector)
     while True:
         if scores is not None:

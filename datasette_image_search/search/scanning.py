@@ -22,6 +22,9 @@ PARALLEL = 65_536
 PARALLEL_ABOVE = 1_000_000
 """... and where few of their scores are kept, which a thread reads in 16 ms: two take an eighth more of the processors."""
 
+PICKED = 2**19
+"""Bytes of codes that are picked out at a time: so many stay in the cache, and in memory that is there already."""
+
 
 def all_scores(
     faiss_index: faiss.IndexScalarQuantizer, vector: np.ndarray, rows: np.ndarray
@@ -33,17 +36,52 @@ def all_scores(
     scores = np.empty(len(rows), dtype=np.float32)
 
     def score(stretch: slice) -> None:
-        part = scores[stretch]
-        with _above(faiss_index, vector, rows[stretch], LOWEST) as (positions, found):
-            if len(found) == len(part):
-                part[:] = found
-            else:
-                # The score of a damaged code may not be a number, and is left out.
-                part[:] = LOWEST
-                part[positions] = found
+        _score(faiss_index, vector, rows[stretch], scores[stretch])
 
     _of_each(score, len(rows), PARALLEL)
     return scores
+
+
+def scores_at(
+    faiss_index: faiss.IndexScalarQuantizer,
+    vector: np.ndarray,
+    rows: np.ndarray,
+    positions: np.ndarray,
+) -> np.ndarray:
+    """
+    As all_scores() has them, at some positions, shape (len(positions),). Of 2,000 among 200,000 codes of 512 dimensions it takes
+    0.2 ms; a search with a selector takes 0.6 ms, as it asks that about each code.
+    """
+    scores = np.empty(len(positions), dtype=np.float32)
+    at_once = max(1, PICKED // rows.shape[1])
+
+    def score(stretch: slice) -> None:
+        wanted, part = positions[stretch], scores[stretch]
+        picked = np.empty((min(at_once, len(wanted)), rows.shape[1]), dtype=np.uint8)
+        for start in range(0, len(wanted), at_once):
+            at = wanted[start : start + at_once]
+            # With the default mode NumPy picks into memory of its own first.
+            np.take(rows, at, axis=0, out=picked[: len(at)], mode="clip")
+            _score(faiss_index, vector, picked[: len(at)], part[start : start + at_once])
+
+    _of_each(score, len(positions), PARALLEL)
+    return scores
+
+
+def _score(
+    faiss_index: faiss.IndexScalarQuantizer,
+    vector: np.ndarray,
+    rows: np.ndarray,
+    scores: np.ndarray,
+) -> None:
+    """Fills the scores of a stretch of codes."""
+    with _above(faiss_index, vector, rows, LOWEST) as (positions, found):
+        if len(found) == len(scores):
+            scores[:] = found
+        else:
+            # The score of a damaged code may not be a number, and is left out.
+            scores[:] = LOWEST
+            scores[positions] = found
 
 
 def scores_above(

@@ -7,14 +7,13 @@ import sqlite3
 from sqlite_utils.db import quote_identifier
 
 from .indexes import image_table_names, read_indexes
-from .soundness import is_stored_table
+from .soundness import stored_columns
 from .tables import (
     INDEXES,
     ImageTable,
     Index,
     StoreError,
     column_names,
-    find_image_table,
     folded,
     trigger_name,
 )
@@ -36,7 +35,7 @@ def find_index(
         check_not_renamed(conn, table)
         listed = _listed(_names(conn))
         raise StoreError(f"{table!r} is not an image table; this database has {listed}")
-    check_vectors(conn, table)
+    check_vectors(conn, indexes[0].table)
     for index in indexes:
         if model in (None, index.model):
             return index
@@ -81,28 +80,33 @@ def _check_not_attached(conn: sqlite3.Connection) -> None:
             )
 
 
-def check_vectors(conn: sqlite3.Connection, table: str) -> None:
+def check_vectors(conn: sqlite3.Connection, table: ImageTable) -> None:
     """Raises StoreError where somebody dropped the vectors of an image table, or changed its key."""
-    found = find_image_table(conn, table)
-    if not is_stored_table(conn, found.vectors):
+    columns = stored_columns(conn, table.vectors)
+    if not columns:
         raise StoreError(
-            f"the vectors of {table!r} are gone, because there is no table {found.vectors!r}; embed "
+            f"the vectors of {table.name!r} are gone, because there is no table {table.vectors!r}; embed "
             "everything again, with --replace-model of embed-images"
         )
-    check_key(conn, found)
+    _check_key(conn, table, columns)
 
 
 def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
     """Raises StoreError where the images of a table have another key than when they were embedded."""
+    _check_key(conn, table, stored_columns(conn, table.vectors))
+
+
+def _check_key(conn: sqlite3.Connection, table: ImageTable, of_vectors: dict[str, str]) -> None:
+    """The same, given the columns of its vectors with their types, none if there are no vectors."""
     # A table from folders was made with this one, which has another name only if it was given one.
     was_id = (
         table.root_column is not None
         and table.key != "id"
         and "id" in column_names(conn, table.name)
     )
-    kind = _kind_of_vectors(conn, table)
-    is_same = kind in (None, "integer" if table.key_is_integer else "text")
-    if not was_id and (is_same or not is_stored_table(conn, table.vectors)):
+    kind = "integer" if "INT" in of_vectors.get("image_id", "INTEGER").upper() else "text"
+    is_same = not of_vectors or kind == ("integer" if table.key_is_integer else "text")
+    if not was_id and is_same:
         return
     if not was_id and _has_the_same_keys(conn, table):
         raise StoreError(
@@ -114,16 +118,6 @@ def check_key(conn: sqlite3.Connection, table: ImageTable) -> None:
         f"the primary key of {table.name!r} is now {table.key!r}, but its vectors use another one; make "
         f"that the key again with: sqlite-utils transform PATH {table.name} --pk {before}"
     )
-
-
-def _kind_of_vectors(conn: sqlite3.Connection, table: ImageTable) -> str | None:
-    """The type of the keys that the vectors are by; None if there are no vectors."""
-    columns = dict(
-        conn.execute("select name, type from pragma_table_info(?)", [table.vectors]).fetchall()
-    )
-    if not columns:
-        return None
-    return "integer" if "INT" in str(columns.get("image_id", "INTEGER")).upper() else "text"
 
 
 def _has_the_same_keys(conn: sqlite3.Connection, table: ImageTable) -> bool:

@@ -14,13 +14,12 @@ from sqlite_utils import Database
 
 from .connections import database_path
 from .schema_version import check_version
-from .soundness import MOST_INDEXES, is_stored_table, sound_index
+from .soundness import MOST_INDEXES, sound_index, stored_columns
 from .tables import (
     INDEXES,
     ImageTable,
     Index,
     StoreError,
-    column_names,
     find_image_table,
     table_exists,
 )
@@ -47,9 +46,9 @@ def image_table_names(conn: sqlite3.Connection) -> list[str]:
     NewerVersion.
     """
     check_version(conn)
-    if not is_stored_table(conn, INDEXES):
+    columns = stored_columns(conn, INDEXES)
+    if not columns:
         return []
-    columns = column_names(conn, INDEXES)
     # A database of an older version has no such column.
     serving = "and not unfinished" if "unfinished" in columns else ""
     sql = (
@@ -68,10 +67,10 @@ def read_indexes(
     StoreError for a table without a key.
     """
     check_version(conn)
-    if not is_stored_table(conn, INDEXES) or not table_exists(conn, table):
-        return []
     # A database of an older version lacks some.
-    there = column_names(conn, INDEXES)
+    there = stored_columns(conn, INDEXES)
+    if not there or not table_exists(conn, table):
+        return []
     columns = [field.name for field in fields(Index) if field.name in {*there} - BESIDE]
     rows = conn.execute(
         f"select {', '.join(columns)} from (select * from {INDEXES} limit {MOST_INDEXES}) "

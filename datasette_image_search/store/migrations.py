@@ -216,7 +216,7 @@ def _image_tables(conn: sqlite3.Connection) -> Iterator[tuple[ImageTable, str | 
     """
     for name in image_table_names(conn):
         try:
-            check_vectors(conn, name)
+            check_vectors(conn, find_image_table(conn, name))
         except StoreError:
             continue
         index = read_indexes(conn, name)[-1]

@@ -31,19 +31,26 @@ _INTEGERS = ("id", "dimensions", "generation", "sidecar_vector_id")
 
 
 def is_stored_table(conn: sqlite3.Connection, name: str, *columns: str) -> bool:
+    """Whether there is a table of that name, with these columns, whose rows and values are all in the file."""
+    there = stored_columns(conn, name)
+    return bool(there) and there.keys() >= set(columns)
+
+
+def stored_columns(conn: sqlite3.Connection, name: str) -> dict[str, str]:
     """
-    Whether there is a table of that name, with these columns, whose rows and values are all in the file: no
-    view, no virtual table, no column that is computed.
+    The columns of a table, in their order, with the types that they are declared with, if its rows and values are all in
+    the file; none of a view, a virtual table, or a table with a column that is computed, and none if there is no such table.
     """
-    row = conn.execute(
-        "select 1 from sqlite_master where type = 'table' and name = ? collate nocase "
-        "and sql not like 'create virtual%' "
-        "and not exists (select 1 from pragma_table_xinfo(?) where hidden)"
-        + " and exists (select 1 from pragma_table_xinfo(?) where name = ?)"
-        * len(columns),
-        [name, name, *(value for column in columns for value in (name, column))],
-    ).fetchone()
-    return row is not None
+    cursor = conn.cursor()
+    # Rows of the connection may be dicts, which are unpacked into their keys.
+    cursor.row_factory = None
+    rows = cursor.execute(
+        "select its.name, its.type, its.hidden from sqlite_master as it, pragma_table_xinfo(it.name) as its "
+        "where it.type = 'table' and it.name = ? collate nocase and it.sql not like 'create virtual%'",
+        [name],
+    ).fetchall()
+    is_computed = any(hidden for _, _, hidden in rows)
+    return {} if is_computed else {column: type_ for column, type_, _ in rows}
 
 
 def sound_index(columns: Collection[str]) -> str:

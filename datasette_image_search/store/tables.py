@@ -385,14 +385,17 @@ class TagRow:
 
 def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
     """Raises StoreError where there is no such table, or no primary key of one integer or text."""
-    columns = conn.execute("select name, type, pk from pragma_table_xinfo(?)", [name]).fetchall()
-    stored = stored_name(conn, name)
-    name = stored or name
+    columns = conn.execute(
+        "select it.name, its.name, its.type, its.pk from sqlite_master as it, pragma_table_xinfo(it.name) as its "
+        "where it.type = 'table' and it.name = ? collate nocase",
+        [name],
+    ).fetchall()
     if not columns:
+        if column_names(conn, name):
+            raise StoreError(f"{name!r} is a view, and only tables can have images; name its table")
         raise StoreError(f"there is no table {name!r} in this database")
-    if stored is None:
-        raise StoreError(f"{name!r} is a view, and only tables can have images; name its table")
-    keys = [(column, type_) for column, type_, pk in columns if pk]
+    name = columns[0][0]
+    keys = [(column, type_) for _, column, type_, pk in columns if pk]
     if len(keys) != 1:
         raise StoreError(
             f"table {name!r} has no primary key of one column, so its images have no permanent id; give it "
@@ -407,7 +410,7 @@ def find_image_table(conn: sqlite3.Connection, name: str) -> ImageTable:
             f"the primary key {key!r} of table {name!r} is neither an integer nor a text; "
             f"make it one with: sqlite-utils transform PATH TABLE --type {key} text"
         )
-    if {"root_id", "sha256"} <= {column for column, _, _ in columns}:
+    if {"root_id", "sha256"} <= {column for _, column, _, _ in columns}:
         return ImageTable(name, key, is_integer, "root_id", "path", "sha256")
     return ImageTable(name, key, is_integer)
 
