@@ -174,8 +174,7 @@ def text_added(table: ImageTable, columns: Sequence[str]) -> str:
     return (
         f" insert into {n['texts']} (image_id) select new.{n['key']} where new.{n['key']} is not null;"
         f" insert into {n['texts_fts']} ({', '.join(['rowid', *map(quote_identifier, own)])})"
-        f" select {', '.join([_number(table, 'new'), *_current(table, own)])}"
-        f" from {_nothing(own)} where new.{n['key']} is not null;"
+        f" select {_number(table, 'new')}{', *' * bool(own)} from {_current(table, own)} where new.{n['key']} is not null;"
     )
 
 
@@ -199,19 +198,16 @@ def text_renumbered(table: ImageTable, columns: Sequence[str]) -> str:
     n = table.quoted()
     return (
         f" update {n['texts']} set image_id = new.{n['key']} where image_id = old.{n['key']};"
-        f"{text_back(table, 'new')}{_text_changed(table, _of_table(table, columns))}"
+        f"{text_back(table, 'new')}{_text_written(table, _of_table(table, columns))}"
     )
 
 
-def _text_changed(table: ImageTable, own: Sequence[str]) -> str:
+def _text_written(table: ImageTable, own: Sequence[str], *, if_changed: bool = False) -> str:
     if not own:
         return ""
-    n, listed = table.quoted(), ", ".join(map(quote_identifier, own))
-    current = f"(select {', '.join(_current(table, own))} from {_nothing(own)})"
-    return (
-        f" update {n['texts_fts']} set ({listed}) = {current} where rowid = {_number(table, 'new')} "
-        f"and ({listed}) is not {current};"
-    )
+    n, listed, current = table.quoted(), ", ".join(map(quote_identifier, own)), _current(table, own)
+    condition = f" and ({listed}) is not {current}" if if_changed else ""
+    return f" update {n['texts_fts']} set ({listed}) = {current} where rowid = {_number(table, 'new')}{condition};"
 
 
 def sides_changed(table: ImageTable, side_tables: Iterable[str], row: str) -> str:
@@ -247,7 +243,7 @@ def text_triggers(
         of = "" if is_generated else f" of {', '.join(map(quote_identifier, own))}"
         bodies["text_changed"] = (
             f"after update{of} on {n['images']} when old.{n['key']} is new.{n['key']} begin"
-            f"{_text_changed(table, own)} end"
+            f"{_text_written(table, own, if_changed=True)} end"
         )
     for kind in side_tables:
         for event, (verb, rows) in _CHANGES.items():
@@ -357,21 +353,23 @@ def _of_table(table: ImageTable, columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in columns if name not in sides)
 
 
-def _current(table: ImageTable, columns: Iterable[str]) -> list[str]:
+def _current(table: ImageTable, columns: Sequence[str]) -> str:
     """
-    What an image has in these columns. A column that is not there is looked for further out, in `_nothing`: SQLite
-    lets nobody drop a column that a trigger names in another way.
+    Select of one row: what the image `new` has in these columns. Each program that opens the database parses its triggers, so
+    all columns share what _text_of() says. A column that is not there is looked for further out, where it is null: SQLite lets
+    nobody drop a column that a trigger names in another way.
     """
+    if not columns:
+        return "(select null)"
     n = table.quoted()
-    return [
-        f"(select {_text_of(quote_identifier(name))} from {n['images']} where {n['key']} = new.{n['key']})"
-        for name in columns
-    ]
-
-
-def _nothing(columns: Iterable[str]) -> str:
-    nulls = ", ".join(f"null as {quote_identifier(name)}" for name in columns)
-    return f"(select {nulls or 'null'})"
+    values = " union all ".join(
+        f"select {at} as _at, (select {name} from {n['images']} where {n['key']} = new.{n['key']}) as _value "
+        f"from (select null as {name})"
+        for at, name in enumerate(map(quote_identifier, columns))
+    )
+    texts = ", ".join(f"max(case _at when {at} then _text end)" for at in range(len(columns)))
+    # With a limit SQLite does not compile the text into each of them.
+    return f"(select {texts} from (select _at, {_text_of('_value')} as _text from ({values}) limit {len(columns)}))"
 
 
 def _rows_of(table: ImageTable, kind: str, image: str) -> str:
