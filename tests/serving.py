@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 import yaml
 from datasette.app import Datasette
 
@@ -175,6 +176,28 @@ def running(command: Sequence[str], **options: Any) -> Iterator[Server]:
             yield Server(url, port, process.pid)
         finally:
             process.terminate()
+
+
+@contextmanager
+def served_here(datasette: Datasette) -> Iterator[str]:
+    """
+    Its URL, on a port of its own. A thread of this process answers: one of its own would take a second of a processor to import
+    what this one has.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(datasette.app(), lifespan="on", log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the server did not start"
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            only_ours.close(datasette)
 
 
 def _wait_for(url: str) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from ..commands import change
 from ..conftest import copied_database
-from ..serving import HANGS, served
+from ..serving import HANGS, datasette_of, served_here
 
 CHROMIUM = (
     shutil.which("chromium-headless-shell")
@@ -27,6 +36,9 @@ FLAGS = [
     "--no-first-run",
     "--disable-background-networking",
 ]
+
+
+DESK = ViewportSize(width=1200, height=800)
 
 
 # For this package and not longer: while Playwright runs, its event loop keeps others from running.
@@ -62,19 +74,73 @@ def database(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="package")
 def server(database: Path) -> Iterator[str]:
-    """The URL of a Datasette that serves `database`. A server for each test would take it two seconds."""
-    with served(database) as server:
-        yield server.url
+    """The URL of a Datasette that serves `database`."""
+    with served_here(datasette_of(database)) as url:
+        yield url
+
+
+@pytest.fixture(scope="package")
+def tab(browser: Browser) -> Iterator[Page]:
+    """For one test after the other, as `page`: to make one takes a browser longer than to show what is in it."""
+    context = browser.new_context(viewport=DESK)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
-def page(browser: Browser, server: str) -> Iterator[Page]:
-    """A page of its own, closed before `server`, that fails the test for any error it logs."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
+def page_with_errors(tab: Page, server: str) -> Iterator[Page]:
+    """As `page`, for answers that a browser logs as errors."""
+    yield tab
+    _leave(tab)
+
+
+@pytest.fixture
+def page(page_with_errors: Page) -> Iterator[Page]:
+    """
+    As a page of its own that fails the test for any error it logs, and is left before `server` ends. But it may have files of
+    the tests before, and what they kept for a session; see `new_page`.
+    """
+    with without_errors(page_with_errors):
+        yield page_with_errors
+
+
+@pytest.fixture
+def new_page(browser: Browser, server: str) -> Iterator[Page]:
+    """A page in a browser that has seen nothing yet, closed before `server`."""
+    context = browser.new_context(viewport=DESK)
     page = context.new_page()
+    with without_errors(page):
+        yield page
+        context.close()
+
+
+@contextmanager
+def without_errors(page: Page) -> Iterator[None]:
+    """Fails the test for any error that a page logs meanwhile."""
     problems: list[str] = []
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    yield page
-    context.close()
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error":
+            problems.append(said.text)
+
+    def fail(error: Error) -> None:
+        problems.append(str(error))
+
+    page.on("console", hear)
+    page.on("pageerror", fail)
+    yield
+    page.remove_listener("console", hear)
+    page.remove_listener("pageerror", fail)
     assert problems == []
+
+
+def _leave(page: Page) -> None:
+    """Its size, its history, its answers and the pointer are again as they were."""
+    page.unroute_all(behavior="ignoreErrors")
+    page.goto("about:blank")
+    page.mouse.move(0, 0)
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Page.resetNavigationHistory")
+    devtools.detach()

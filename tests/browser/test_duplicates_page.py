@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from ..commands import change
 from ..conftest import embed_into
-from ..serving import served
+from ..serving import datasette_of, served_here
 
 pytestmark = pytest.mark.datasette
 
@@ -29,8 +29,8 @@ def server(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             shutil.copy(drawn_once / "pictures" / f"{name}.jpg", place / f"{name}{copy}.jpg")
     database = embed_into(place / "photos.db", "images", place)
     change(database, "update images set taken_at = '2001-02-03' where filename = 'blue copy.jpg'")
-    with served(database) as server:
-        yield server.url
+    with served_here(datasette_of(database)) as url:
+        yield url
 
 
 def test_each_group_keeps_one_of_what_is_ticked(browser: Browser, server: str) -> None:
@@ -56,8 +56,7 @@ def test_each_group_keeps_one_of_what_is_ticked(browser: Browser, server: str) -
     context.close()
 
 
-def test_the_shown_images_of_a_larger_group_may_all_go(browser: Browser, server: str) -> None:
-    page = browser.new_page()
+def test_the_shown_images_of_a_larger_group_may_all_go(page: Page, server: str) -> None:
     page.goto(server + PAGE)
     for box in page.get_by_role("checkbox").all():
         box.check()
@@ -68,11 +67,9 @@ def test_the_shown_images_of_a_larger_group_may_all_go(browser: Browser, server:
     page.get_by_role("checkbox").first.dispatch_event("change")
     expect(group).not_to_have_class("keeps-none")
     expect(page.locator("fieldset").last).to_have_class("keeps-none")
-    page.close()
 
 
-def test_a_group_is_kept_whole_or_but_for_one(browser: Browser, server: str) -> None:
-    page = browser.new_page()
+def test_a_group_is_kept_whole_or_but_for_one(page: Page, server: str) -> None:
     page.goto(server + PAGE)
     group = page.locator("fieldset").first
     boxes = group.get_by_role("checkbox")
@@ -86,11 +83,9 @@ def test_a_group_is_kept_whole_or_but_for_one(browser: Browser, server: str) -> 
     assert picture is not None
     page.mouse.click(picture["x"] + 25, picture["y"] + 20)
     assert [box.is_checked() for box in boxes.all()] == [True, False]
-    page.close()
 
 
-def test_a_picture_is_looked_at_within_its_group(browser: Browser, server: str) -> None:
-    page = browser.new_page()
+def test_a_picture_is_looked_at_within_its_group(page: Page, server: str) -> None:
     page.goto(server + PAGE)
     group = page.locator("fieldset").first
     names = [img.get_attribute("alt") for img in group.get_by_role("img").all()]
@@ -115,11 +110,10 @@ def test_a_picture_is_looked_at_within_its_group(browser: Browser, server: str) 
     page.go_back()
     expect(dialog).to_be_hidden()
     expect(page).to_have_url(server + PAGE)
-    page.close()
 
 
-def test_facts_are_beside_each_other(browser: Browser, server: str) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 700})
+def test_facts_are_beside_each_other(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 700})
     page.goto(server + PAGE)
     group = page.locator("fieldset").first
     group.locator(".image-duplicates-name").first.evaluate(
@@ -128,7 +122,6 @@ def test_facts_are_beside_each_other(browser: Browser, server: str) -> None:
     taken = [fact.bounding_box() for fact in group.locator("li dt", has_text="Taken").all()]
     assert len(taken) == 2
     assert len({box["y"] for box in taken if box}) == 1
-    page.close()
 
 
 def test_without_javascript(browser: Browser, server: str) -> None:

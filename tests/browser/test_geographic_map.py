@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from ..commands import change
 from ..conftest import copied_database
-from ..serving import HANGS, served
+from ..serving import HANGS, datasette_of, served_here
 
 pytestmark = pytest.mark.datasette
 
@@ -35,12 +35,12 @@ def server(drawn_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "update images set latitude = 38.8, longitude = -9.2 where id = 3",
         "update images set latitude = -33.9, longitude = 151.2 where id = 5",
     )
-    with served(database) as server:
-        yield server.url
+    with served_here(datasette_of(database)) as url:
+        yield url
 
 
-def test_a_box_becomes_a_filter_and_a_cell_opens(browser: Browser, server: str) -> None:
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+def test_a_box_becomes_a_filter_and_a_cell_opens(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 1000, "height": 800})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(server + EARTH)
@@ -73,7 +73,6 @@ def test_a_box_becomes_a_filter_and_a_cell_opens(browser: Browser, server: str) 
     page.get_by_role("button", name="1 image", exact=True).focus()
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server}/-/image-search/photos/images/5", timeout=PATIENCE)
-    page.close()
 
 
 def limits_of(page: Page) -> dict[str, float]:
@@ -83,19 +82,18 @@ def limits_of(page: Page) -> dict[str, float]:
     return {name: float(value) for name, (value,) in asked.items() if "itude__" in name}
 
 
-def test_a_search_in_the_view_keeps_its_own_limits(browser: Browser, server: str) -> None:
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+def test_a_search_in_the_view_keeps_its_own_limits(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 1000, "height": 800})
     page.goto(f"{server}{EARTH}?latitude__gte=38.75&longitude__lte=-9&_view=38,-10,40,-8")
     status = page.locator(".image-earth-status")
     expect(status).to_contain_text("1 image in view", timeout=PATIENCE)
     limits = limits_of(page)
     assert (limits["latitude__gte"], limits["longitude__lte"]) == (38.75, -9)
     assert (limits["latitude__lte"] >= 40, limits["longitude__gte"] <= -10) == (True, True)
-    page.close()
 
 
-def test_the_view_is_in_the_url(browser: Browser, server: str) -> None:
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+def test_the_view_is_in_the_url(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 1000, "height": 800})
     page.goto(server + EARTH)
     status = page.locator(".image-earth-status")
     expect(status).to_contain_text("4 images in view", timeout=PATIENCE)
@@ -109,7 +107,6 @@ def test_the_view_is_in_the_url(browser: Browser, server: str) -> None:
     page.go_back()
     expect(status).to_contain_text("3 images in view", timeout=PATIENCE)
     assert page.url == view
-    page.close()
 
 
 def test_a_box_is_drawn_by_a_finger(browser: Browser, server: str) -> None:

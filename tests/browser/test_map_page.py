@@ -79,7 +79,8 @@ def test_from_the_search_page_to_the_map_and_an_image(page: Page, server: str) -
     expect(page).to_have_url(f"{server}/photos/images/6")
 
 
-def test_thumbnails_of_those_that_do_not_hide_each_other(page: Page, server: str) -> None:
+def test_thumbnails_of_those_that_do_not_hide_each_other(new_page: Page, server: str) -> None:
+    page = new_page
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     open_map(page, server + MAP)
@@ -197,15 +198,14 @@ def test_the_link_is_written_as_the_server_reads_it(
     assert set(among_of(value).keys) == set(ids)
 
 
-def test_the_link_stays_in_view_on_a_phone(browser: Browser, server: str) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 600})
+def test_the_link_stays_in_view_on_a_phone(page: Page, server: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 600})
     open_map(page, server + MAP)
     page.get_by_role("button", name="Select these").click()
     link = page.get_by_role("link", name="Show these 8 images")
     for where in (0, 10**6):
         page.evaluate("y => window.scrollTo(0, y)", where)
         expect(link).to_be_in_viewport(ratio=1)
-    page.close()
 
 
 def test_shift_selects_too_and_escape_lets_go(page: Page, server: str) -> None:
@@ -270,13 +270,12 @@ def test_colours_and_a_query_by_the_form(page: Page, server: str) -> None:
     expect(legend).to_contain_text('likeness to "red"')
 
 
-def test_a_query_that_says_nothing(browser: Browser, server: str) -> None:
-    page = browser.new_page()
+def test_a_query_that_says_nothing(page_with_errors: Page, server: str) -> None:
+    page = page_with_errors
     page.goto(f"{server}{MAP}?q=xyzzy")
     expect(page.locator(".image-map-status")).to_contain_text(
         re.compile("^Could not load the map: .*xyzzy")
     )
-    page.close()
 
 
 def test_without_javascript(browser: Browser, server: str) -> None:
@@ -297,14 +296,13 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
-def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
-    viewport = {"width": width, "height": 800}
-    page = browser.new_page(color_scheme=scheme, viewport=viewport)
+def test_nobody_is_kept_out(page: Page, server: str, scheme: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
     open_map(page, f"{server}{MAP}?_color=filename&filename__contains=e")
     page.get_by_role("button", name="Select these").click()
     page.get_by_role("button", name="Lasso").click()
     results = Axe().run(page, context="section.content")
-    page.close()
     assert [
         (violation["id"], [node["html"] for node in violation["nodes"]])
         for violation in results.response["violations"]

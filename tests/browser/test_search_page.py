@@ -569,7 +569,8 @@ def test_a_chosen_picture_becomes_a_query(
     assert "_next" not in page.url
 
 
-def test_an_uploaded_picture_finds_itself(page: Page, server: str, folder: Path) -> None:
+def test_an_uploaded_picture_finds_itself(new_page: Page, server: str, folder: Path) -> None:
+    page = new_page
     pytest.importorskip("datasette_image_search.web.media.uploads")
     page.goto(server + SEARCH)
     page.locator(".image-search-file").set_input_files(folder / "red.jpg")
@@ -705,7 +706,8 @@ def test_without_javascript(browser: Browser, server: str) -> None:
     context.close()
 
 
-def test_all_pictures_load(page: Page, server: str) -> None:
+def test_all_pictures_load(new_page: Page, server: str) -> None:
+    page = new_page
     page.goto(server + SEARCH + "?q=red")
     page.wait_for_load_state("networkidle")
     widths = page.eval_on_selector_all(
@@ -714,7 +716,8 @@ def test_all_pictures_load(page: Page, server: str) -> None:
     assert widths == [80] * 8
 
 
-def test_nothing_moves_while_pictures_load(page: Page, server: str) -> None:
+def test_nothing_moves_while_pictures_load(new_page: Page, server: str) -> None:
+    page = new_page
     page.add_init_script(
         "window.shifted = 0; new PerformanceObserver(list => { for (const entry of "
         "list.getEntries()) window.shifted += entry.value; })"
@@ -735,10 +738,11 @@ def test_nothing_sticks_out(page: Page, server: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1200)])
-def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: int) -> None:
+def test_nobody_is_kept_out(page_with_errors: Page, server: str, scheme: str, width: int) -> None:
     """What axe-core calls moderate or worse, within the page; the frame around is Datasette's."""
-    viewport = {"width": width, "height": 800}
-    page = browser.new_page(color_scheme=scheme, viewport=viewport)
+    page = page_with_errors
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
     found = []
     for query in (
         "?q=red+-+%236&_facet=camera_model&camera_make=Canon",
@@ -754,11 +758,11 @@ def test_nobody_is_kept_out(browser: Browser, server: str, scheme: str, width: i
             for violation in results.response["violations"]
             if violation["impact"] != "minor"
         ]
-    page.close()
     assert found == []
 
 
-def test_nothing_is_asked_of_another_host(page: Page, server: str) -> None:
+def test_nothing_is_asked_of_another_host(new_page: Page, server: str) -> None:
+    page = new_page
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(server + SEARCH + "?q=red")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from itsdangerous import URLSafeSerializer
 from playwright.sync_api import Browser, Page, expect
 
 from ..conftest import copied_database
-from ..serving import served
+from ..serving import datasette_of, served_here
 
 pytestmark = pytest.mark.datasette
 
@@ -131,11 +130,13 @@ def test_what_a_link_or_a_query_cannot_hold_is_said(page: Page, server: str) -> 
 def root_page(browser: Browser, drawn_once: Path, tmp_path: Path) -> Iterator[Page]:
     """Of a person who may change albums, below a base URL."""
     database = copied_database(drawn_once, drawn_once / "pictures", tmp_path)
-    options = ("--root", "--secret", "known", "--setting", "base_url", "/mine/")
-    with served(database, arguments=options) as server:
-        context = browser.new_context(base_url=f"{server.url}/mine/")
-        actor = URLSafeSerializer("known", "actor").dumps({"a": {"id": "root"}})
-        context.add_cookies([{"name": "ds_actor", "value": actor, "url": server.url}])
+    datasette = datasette_of(database, settings={"base_url": "/mine/"})
+    # As --root does.
+    datasette.root_enabled = True
+    with served_here(datasette) as url:
+        context = browser.new_context(base_url=f"{url}/mine/")
+        actor = datasette.sign({"a": {"id": "root"}}, "actor")
+        context.add_cookies([{"name": "ds_actor", "value": actor, "url": url}])
         yield context.new_page()
         context.close()
 
