@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from datasette_image_search.ingest.report import Progress
 
 from .commands import query
 from .conftest import draw_picture
+from .ray_processes import CLUSTER, kill_all
 from .serving import HANGS
 
 
@@ -262,16 +262,6 @@ def free_ports(count: int) -> list[int]:
 
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
-FOLDER = "FOLDER_OF_A_CLUSTER"
-"""The variable by which all processes of a cluster are known: the command lines of some do not name its folder."""
-
-
-def kill_all(folder: Path) -> None:
-    for file in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if f"{FOLDER}={folder}".encode() in file.read_bytes().split(b"\0"):
-                os.kill(int(file.parent.name), signal.SIGKILL)
-
 
 class Started:
     """A cluster that asks for a token, with all its files in a folder."""
@@ -290,10 +280,10 @@ class Started:
             "min-worker-port": 0,
             "max-worker-port": 0,
         }
-        words = [f"--{name}={value}" for name, value in options.items()]
+        words = [*(f"--{name}={value}" for name, value in options.items()), "--no-monitor"]
         environment = {
             **os.environ,
-            FOLDER: str(folder),
+            CLUSTER: str(folder),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
