@@ -87,6 +87,15 @@ FIRST = (
 """Modules with tests of ten seconds, which come first: as the last ones they would leave other processes with nothing to do."""
 
 
+WITH_TORCH = (
+    *("test_api", "test_cli_embed", "test_cli_import", "test_cli_models", "test_correction"),
+    *("test_eight_bits", "test_open_clip", "test_pipeline", "test_preprocessing"),
+    *("test_registry", "test_self_test", "test_starting", "test_text_tokens", "test_text_towers"),
+    *("test_timm", "test_torch_runtime", "test_vector_import"),
+)
+"""Modules that load torch in the process of the tests, for two seconds: they come next, so that one process has most of them."""
+
+
 MEMORY = Path("/dev/shm")
 """Where a commit need not wait for a disk. What a killed process wrote is there as it is on any."""
 
@@ -108,7 +117,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in FIRST)
+    items.sort(key=lambda item: (item.path.stem not in FIRST, item.path.stem not in WITH_TORCH))
     is_of_all = not any(Path(each).exists() for each in config.invocation_params.args)
     is_second = config.getoption("markexpr") == "datasette" and hasattr(Datasette, "allowed")
     if not (is_of_all and is_second) or "SOAK_MINUTES" in os.environ:

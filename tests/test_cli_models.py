@@ -10,10 +10,12 @@ import pytest
 from datasette_image_search.embedders import open_clip_models
 from datasette_image_search.embedders.catalogue import RECOMMENDED, listed_models
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
-from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.open_clip_models import tag_files
 
 from .commands import command
+from .late import Late
+
+module = Late("datasette_image_search.embedders.open_clip")
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,7 @@ def test_what_is_recommended_is_published_and_as_large_as_it_says(model_id: str)
     import torch
 
     (model,) = (model for model in listed_models(model_id) if model.id == model_id)
-    config = plan_of(*model_id.split("/")).config
+    config = module.plan_of(*model_id.split("/")).config
     towers = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
     with torch.device("meta"):
         made = open_clip.CustomTextCLIP(**towers)
@@ -130,7 +132,7 @@ def test_what_open_clip_has_is_known_without_loading_it():
     models, dimensions, loaded = json.loads(done.stdout)
     expected = {}
     for architecture, tag in open_clip.list_pretrained():
-        plan = plan_of(architecture, tag)
+        plan = module.plan_of(architecture, tag)
         expected[f"{architecture}/{tag}"] = (plan.dimensions, plan.image_size)
     assert {id: (d, size) for id, d, size, _ in models if "/" in id} == expected
     assert dimensions == {id: d for id, (d, _) in expected.items()}

@@ -6,24 +6,26 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import sqlite_utils
-import torch
 
 from datasette_image_search.api import Images
-from datasette_image_search.embedders import eight_bits, torch_embedder
-from datasette_image_search.embedders.eight_bits import in_eight_bits
 from datasette_image_search.embedders.fingerprints import in_precision, precision_of
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
-from datasette_image_search.embedders.torch_runtime import choose_runtime
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search.query import embedder_of
 from datasette_image_search.store import find_index
 
 from .conftest import draw_picture
+from .late import Late
 from .tiny_clip import ARCHITECTURE
+
+open_clip = Late("open_clip")
+torch = Late("torch")
+eight_bits = Late("datasette_image_search.embedders.eight_bits")
+torch_embedder = Late("datasette_image_search.embedders.torch_embedder")
+torch_runtime = Late("datasette_image_search.embedders.torch_runtime")
 
 MODEL = f"{ARCHITECTURE}/anything"
 PICTURES = np.random.default_rng(0).normal(size=(9, 3, 32, 32)).astype(np.float32)
@@ -48,12 +50,13 @@ def test_vectors_are_nearly_those_of_float32_and_words_are_the_same(weights: Pat
     assert eight.fingerprint != whole.fingerprint
 
 
-@pytest.mark.skipif(not eight_bits.has_fbgemm(), reason="torch has no such numbers here")
 def test_without_such_numbers_in_torch_the_vectors_are_the_same(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    if not eight_bits.has_fbgemm():
+        pytest.skip("torch has no such numbers here")
     fast = load_embedder(ModelRequest(MODEL, weights, precision="int8"))
-    monkeypatch.setattr(eight_bits, "has_fbgemm", lambda: False)
+    monkeypatch.setattr("datasette_image_search.embedders.eight_bits.has_fbgemm", lambda: False)
     slow = load_embedder(ModelRequest(f"{ARCHITECTURE}/slow", weights, precision="int8"))
     cosines = (fast.encode_images(PICTURES) * slow.encode_images(PICTURES)).sum(axis=1)
     assert cosines.min() > 0.99999
@@ -83,7 +86,7 @@ def test_components_that_are_much_larger_than_the_others_cost_them_nothing():
                 weight[:, :4] /= 50
         photos = torch.from_numpy(PICTURES)
         right = unit(tower(photos))
-        in_eight_bits(tower, "a tower")
+        eight_bits.in_eight_bits(tower, "a tower")
         found = np.concatenate([unit(tower(photo[None])) for photo in photos])
     assert (found * right).sum(axis=1).min() > 0.999
 
@@ -95,7 +98,7 @@ def test_a_tower_of_another_kind_is_a_sentence():
     with pytest.raises(
         EmbedderError, match=r"for the transformers of open_clip.*not for timm's x;"
     ):
-        in_eight_bits(torch.nn.Linear(3, 3), "timm's x")
+        eight_bits.in_eight_bits(torch.nn.Linear(3, 3), "timm's x")
 
 
 def test_a_fingerprint_of_another_package_says_nothing_of_the_precision():
@@ -109,13 +112,13 @@ def test_a_device_that_is_no_processor_is_a_sentence():
     with pytest.raises(
         EmbedderError, match=r"only processors make the .* int8; leave --device cuda out"
     ):
-        choose_runtime("cuda", "int8")
+        torch_runtime.choose_runtime("cuda", "int8")
 
 
 def test_a_model_that_sees_other_things_with_8_bits_is_a_sentence(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(torch_embedder, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr("datasette_image_search.embedders.torch_embedder.LEAST_COSINE", 1.1)
     with pytest.raises(
         EmbedderError, match=r"with a cosine of [01]\.\d+ to those of float32; leave"
     ):

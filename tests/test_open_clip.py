@@ -10,20 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import sqlite_utils
-import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors.torch import save_file
 
-from datasette_image_search.embedders import open_clip as module
 from datasette_image_search.embedders.model_ids import DEFAULT_MODEL
-from datasette_image_search.embedders.open_clip import plan_of
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
-from datasette_image_search.embedders.torch_embedder import TorchEmbedder
 from datasette_image_search.ingest.pipeline import EmbedRequest, RunError, embed_images
 from datasette_image_search.search.hits import Hit
 from datasette_image_search.search.query import query_vector
@@ -31,8 +24,15 @@ from datasette_image_search.store import Index, find_index
 from datasette_image_search.store.vectors import image_vector
 
 from .conftest import COLOURS, draw_picture
+from .late import Late
 from .planning import search_one
 from .tiny_clip import ARCHITECTURE, CONFIG, add_architecture, make_tiny_clip
+
+open_clip = Late("open_clip")
+safetensors_torch = Late("safetensors.torch")
+torch = Late("torch")
+module = Late("datasette_image_search.embedders.open_clip")
+torch_embedder = Late("datasette_image_search.embedders.torch_embedder")
 
 MODEL = f"{ARCHITECTURE}/anything"
 TEXTS = ["a red car", "", "two dogs on a beach", "東京 🗼"]
@@ -240,7 +240,9 @@ def test_the_words_that_tokens_are_remembered_of_are_few_and_short(
 ) -> None:
     """A server is asked for new words for as long as it runs."""
     tokenizer = tiny._model.tokenizer
-    monkeypatch.setattr(module, "MOST_WORDS", len(tokenizer.cache) + 3)
+    monkeypatch.setattr(
+        "datasette_image_search.embedders.open_clip.MOST_WORDS", len(tokenizer.cache) + 3
+    )
     texts = ["aardvark", "z" * 500, "basilisk", "chimera", "dromedary", "aardvark emu", "emu"]
     expected = open_clip.SimpleTokenizer(context_length=tokenizer.context_length)
     for text in texts:
@@ -323,7 +325,7 @@ def test_other_kinds_have_the_vectors_of_open_clip_too(tmp_path: Path, architect
     torch.manual_seed(0)
     model = open_clip.create_model(architecture).eval()
     weights = tmp_path / "weights.safetensors"
-    save_file(model.state_dict(), weights)
+    safetensors_torch.save_file(model.state_dict(), weights)
     size = model.visual.image_size[0] if architecture != "tiny-resnet" else 32
     inputs = np.random.default_rng(0).normal(size=(3, 3, size, size)).astype(np.float32)
     with torch.inference_mode():
@@ -351,11 +353,13 @@ def test_other_kinds_have_the_vectors_of_open_clip_too(tmp_path: Path, architect
 def test_pictures_that_cannot_be_prepared_are_one_sentence_before_the_first_comes(
     weights: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict, said: str
 ) -> None:
+    real = module.plan_of
+
     def planned(*args: str) -> module.Plan:
-        plan = plan_of(*args)
+        plan = real(*args)
         return replace(plan, preprocessing=plan.preprocessing | wrong)
 
-    monkeypatch.setattr(module, "plan_of", planned)
+    monkeypatch.setattr("datasette_image_search.embedders.open_clip.plan_of", planned)
     with pytest.raises(EmbedderError, match=f"preprocessing configuration says .{said}"):
         module.load_open_clip(ModelRequest(MODEL, weights=weights), [])
     # Words need no picture.
@@ -365,12 +369,12 @@ def test_pictures_that_cannot_be_prepared_are_one_sentence_before_the_first_come
 
 def test_preprocessing_is_that_of_the_tag():
     """SigLIP squashes, CLIP crops: the same architecture may do both."""
-    squashed = plan_of("ViT-B-16-SigLIP", "webli").preprocessing
-    cropped = plan_of("ViT-B-32", "openai").preprocessing
+    squashed = module.plan_of("ViT-B-16-SigLIP", "webli").preprocessing
+    cropped = module.plan_of("ViT-B-32", "openai").preprocessing
     assert (squashed["resize_mode"], squashed["mean"]) == ("squash", (0.5, 0.5, 0.5))
     assert (cropped["resize_mode"], cropped["interpolation"]) == ("shortest", "bicubic")
-    assert plan_of("ViT-B-32", "openai").config["quick_gelu"] is True
-    assert "quick_gelu" not in plan_of("ViT-B-32", "laion2b_s34b_b79k").config
+    assert module.plan_of("ViT-B-32", "openai").config["quick_gelu"] is True
+    assert "quick_gelu" not in module.plan_of("ViT-B-32", "laion2b_s34b_b79k").config
 
 
 @pytest.mark.parametrize(
@@ -378,7 +382,7 @@ def test_preprocessing_is_that_of_the_tag():
     [("ViT-B-16-SigLIP", "webli"), ("ViT-B-32", "openai"), ("RN50", "openai")],
 )
 def test_the_transform_is_open_clips_own(architecture: str, tag: str, monkeypatch, pictures):
-    plan = plan_of(architecture, tag)
+    plan = module.plan_of(architecture, tag)
     published = open_clip.get_pretrained_cfg(architecture, tag)
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *args, **options: "")
     config = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"image_size": plan.image_size}}
@@ -390,7 +394,9 @@ def test_the_transform_is_open_clips_own(architecture: str, tag: str, monkeypatc
         image_interpolation=published["interpolation"],
         image_resize_mode=published["resize_mode"],
     )
-    ours = image_transform_v2(PreprocessCfg(**plan.preprocessing), is_train=False)
+    ours = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**plan.preprocessing), is_train=False
+    )
     assert torch.equal(ours(pictures[0]), transform(pictures[0]))
 
 
@@ -425,7 +431,10 @@ def test_half_precision_is_that_of_the_weights(tmp_path: Path):
         load_embedder(ModelRequest(MODEL, weights=weights, precision=precision))
         for precision in ("float32", "bfloat16")
     )
-    for load in (TorchEmbedder.load_pictures, TorchEmbedder.load_words):
+    for load in (
+        torch_embedder.TorchEmbedder.load_pictures,
+        torch_embedder.TorchEmbedder.load_words,
+    ):
         expected = load(full).module.state_dict()
         found = load(half).module.state_dict()
         assert found.keys() == expected.keys()

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from datasette_image_search.embedders.palette import PaletteEmbedder
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError
@@ -15,7 +13,11 @@ from datasette_image_search.embedders.self_test import check_embedder, drawn_pic
 
 from .commands import command, embed_images
 from .conftest import COLOURS
+from .late import Late
 from .tiny_clip import make_tiny_clip
+
+safetensors_torch = Late("safetensors.torch")
+torch = Late("torch")
 
 
 class Constructed(Embedder):
@@ -99,8 +101,11 @@ def test_a_broken_checkpoint_is_refused_before_anything_is_written(
 ):
     """All its numbers are there and have the right shapes, so that torch loads it."""
     weights = make_tiny_clip(tmp_path)
-    state = {name: torch.full_like(tensor, value) for name, tensor in load_file(weights).items()}
-    save_file(state, weights)
+    state = {
+        name: torch.full_like(tensor, value)
+        for name, tensor in safetensors_torch.load_file(weights).items()
+    }
+    safetensors_torch.save_file(state, weights)
     database = tmp_path / "photos.db"
 
     result = command(

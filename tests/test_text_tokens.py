@@ -3,12 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
-from open_clip.tokenizer import HFTokenizer
 
 from datasette_image_search.embedders.text_tokens import TextTokens
-from datasette_image_search.embedders.tokenizer_export import NotExportable, exported_tokens
+
+from .late import Late
+
+open_clip = Late("open_clip")
+tokenizer_export = Late("datasette_image_search.embedders.tokenizer_export")
 
 HARD = [
     *("", "  ", "a red car", "A RED CAR", "it's a dog's life, isn't it? WE'RE 2", "x" * 500),
@@ -43,13 +45,17 @@ HARD = [
 
 def test_tokens_are_those_of_clip():
     tokenizer = open_clip.get_tokenizer("ViT-B-32-256")
-    assert np.array_equal(exported_tokens(tokenizer)(HARD), tokenizer(HARD).numpy())
+    assert np.array_equal(
+        tokenizer_export.exported_tokens(tokenizer)(HARD), tokenizer(HARD).numpy()
+    )
 
 
 @pytest.mark.parametrize("cleaning", ["canonicalize", "lower", "whitespace"])
 def test_texts_are_cleaned_as_open_clip_does(cleaning: str):
     tokenizer = open_clip.SimpleTokenizer(context_length=9, clean=cleaning)
-    assert np.array_equal(exported_tokens(tokenizer)(HARD), tokenizer(HARD).numpy())
+    assert np.array_equal(
+        tokenizer_export.exported_tokens(tokenizer)(HARD), tokenizer(HARD).numpy()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +87,8 @@ def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("options", [{"clean": "canonicalize"}, {"strip_sep_token": True}])
 def test_tokens_are_those_of_transformers(sentencepiece: Path, options: dict):
-    tokenizer = HFTokenizer(str(sentencepiece), context_length=16, **options)
-    tokens = exported_tokens(tokenizer)
+    tokenizer = open_clip.tokenizer.HFTokenizer(str(sentencepiece), context_length=16, **options)
+    tokens = tokenizer_export.exported_tokens(tokenizer)
     assert np.array_equal(tokens(HARD), tokenizer(HARD).numpy())
     assert np.array_equal(
         TextTokens(tokens.tokenizer, tokens.cleaning, tokens.zeroed)(HARD), tokens(HARD)
@@ -92,8 +98,11 @@ def test_tokens_are_those_of_transformers(sentencepiece: Path, options: dict):
 def test_what_tokenizer_json_cannot_say_is_refused(sentencepiece: Path):
     for tokenizer, said in (
         (open_clip.SimpleTokenizer(reduction_mask="simple"), "leaves words out"),
-        (HFTokenizer(str(sentencepiece), tokenizer_mode="clips"), "has the mode 'clips'"),
+        (
+            open_clip.tokenizer.HFTokenizer(str(sentencepiece), tokenizer_mode="clips"),
+            "has the mode 'clips'",
+        ),
         (str.split, "not read by a tokenizer of open_clip"),
     ):
-        with pytest.raises(NotExportable, match=said):
-            exported_tokens(tokenizer)
+        with pytest.raises(tokenizer_export.NotExportable, match=said):
+            tokenizer_export.exported_tokens(tokenizer)

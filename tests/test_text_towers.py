@@ -11,18 +11,13 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import onnx
-import open_clip
 import pytest
 import sqlite_utils
-from safetensors.torch import save_file
 
 from datasette_image_search.api import Images
-from datasette_image_search.embedders import tower_export as export_module
 from datasette_image_search.embedders.protocol import Embedder, EmbedderError, ModelRequest
 from datasette_image_search.embedders.registry import load_embedder
 from datasette_image_search.embedders.text_tower import Described, NotATower, TextTower, metadata
-from datasette_image_search.embedders.tower_export import export_tower
 from datasette_image_search.errors import ImageSearchError
 from datasette_image_search.search import query as query_module
 from datasette_image_search.search import text_towers, tower_export
@@ -33,8 +28,14 @@ from datasette_image_search.store import find_index
 
 from .commands import change, command, query
 from .conftest import draw_picture
+from .late import Late
 from .test_text_tokens import HARD
 from .tiny_clip import ARCHITECTURE, CONFIG
+
+onnx = Late("onnx")
+open_clip = Late("open_clip")
+safetensors_torch = Late("safetensors.torch")
+export_module = Late("datasette_image_search.embedders.tower_export")
 
 MODEL = f"{ARCHITECTURE}/anything"
 TOWER = "photos.db-image-search-1.text.onnx"
@@ -96,9 +97,11 @@ def test_a_siglip_reads_the_same_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "tiny-siglip.json"
     path.write_text(json.dumps(config))
     open_clip.add_model_config(path)
-    save_file(open_clip.create_model("tiny-siglip").state_dict(), tmp_path / "weights.safetensors")
+    safetensors_torch.save_file(
+        open_clip.create_model("tiny-siglip").state_dict(), tmp_path / "weights.safetensors"
+    )
     model = words_of(tmp_path / "weights.safetensors", "tiny-siglip/x")
-    export_tower(model, tmp_path / "tower.onnx", quantize=False)
+    export_module.export_tower(model, tmp_path / "tower.onnx", quantize=False)
     tower = TextTower((tmp_path / "tower.onnx").read_bytes())
     assert np.abs(tower.encode_texts(HARD) - model.encode_texts(HARD)).max() < 1e-5
 
@@ -208,23 +211,24 @@ def model_file(description: str, *, external: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content",
+    "made",
     [
-        b"",
-        b"these are no weights",
-        model_file(described(), external=True),
-        model_file("[]"),
-        model_file("{"),
-        model_file(described(dimensions="4")),
-        model_file(described(cleaning="no such")),
-        model_file(described(more=1)),
+        bytes,
+        lambda: b"these are no weights",
+        lambda: model_file(described(), external=True),
+        lambda: model_file("[]"),
+        lambda: model_file("{"),
+        lambda: model_file(described(dimensions="4")),
+        lambda: model_file(described(cleaning="no such")),
+        lambda: model_file(described(more=1)),
     ],
 )
 def test_what_is_no_tower_is_refused(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Callable[[], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "b.bin").write_bytes(bytes(4))
+    content = made()
     with pytest.raises(NotATower):
         TextTower(content)
 
@@ -330,7 +334,8 @@ def test_a_full_disk_leaves_the_file_of_before(database: Path, monkeypatch: pyte
 
     monkeypatch.setattr(tower_export, "put_in_place", full)
     monkeypatch.setattr(
-        export_module, "export_tower", lambda embedder, path, quantize: path.write_bytes(before)
+        "datasette_image_search.embedders.tower_export.export_tower",
+        lambda embedder, path, quantize: path.write_bytes(before),
     )
     named = query(database, "select text_tower from image_search_indexes")
     with Images(database) as images, pytest.raises(ImageSearchError, match="No space left"):
@@ -345,7 +350,8 @@ def test_a_tower_of_other_vectors_is_not_kept(
 ):
     content = (exported_once / TOWER).read_bytes()
     monkeypatch.setattr(
-        export_module, "export_tower", lambda embedder, path, quantize: path.write_bytes(content)
+        "datasette_image_search.embedders.tower_export.export_tower",
+        lambda embedder, path, quantize: path.write_bytes(content),
     )
     monkeypatch.setattr(
         TextTower, "encode_texts", lambda self, texts: np.eye(len(texts), 32, dtype=np.float32)
@@ -364,9 +370,9 @@ def test_models_without_such_a_tower_say_so(
             EmbedderError, match="palette cannot be exported: it is no model of open"
         ):
             images.export_text_tower()
-    monkeypatch.setattr(export_module, "LARGEST", 1000)
+    monkeypatch.setattr("datasette_image_search.embedders.tower_export.LARGEST", 1000)
     with pytest.raises(EmbedderError, match="a file of ONNX has 2 GB at most"):
-        export_tower(words_of(weights), tmp_path / "tower.onnx", quantize=False)
+        export_module.export_tower(words_of(weights), tmp_path / "tower.onnx", quantize=False)
 
 
 def test_a_run_removes_the_tower_of_an_index_that_is_gone(database: Path):

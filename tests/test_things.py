@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from datasette_image_search.embedders import things, things_wheels
+from datasette_image_search.embedders import things_wheels
 from datasette_image_search.embedders.catalogue import listed_models
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, WeightsMissing
 from datasette_image_search.embedders.registry import load_embedder
@@ -22,7 +21,11 @@ from datasette_image_search.embedders.weights import missing_weights
 
 from .commands import change, command, query
 from .conftest import SHARED
+from .late import Late
 from .test_exif import gps_at, make_exif
+
+things = Late("datasette_image_search.embedders.things")
+torch = Late("torch")
 
 pytestmark = pytest.mark.usefixtures("no_network")
 

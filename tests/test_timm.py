@@ -5,15 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from datasette_image_search.embedders.protocol import EmbedderError, ModelRequest, TextNotUnderstood
 from datasette_image_search.embedders.registry import load_embedder
-from datasette_image_search.embedders.timm import load_timm
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
+
+from .late import Late
+
+safetensors_torch = Late("safetensors.torch")
+timm = Late("timm")
+torch = Late("torch")
+timm_embedder = Late("datasette_image_search.embedders.timm")
 
 NAMES = ["test_vit", "test_resnet"]
 
@@ -27,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         torch.manual_seed(0)
         for name in NAMES:
             paths[name] = folder / f"{name}.safetensors"
-            save_file(timm.create_model(name).state_dict(), paths[name])
+            safetensors_torch.save_file(timm.create_model(name).state_dict(), paths[name])
     return paths
 
 
@@ -68,7 +71,7 @@ def test_pictures_that_cannot_be_prepared_are_one_sentence(
         lambda **options: usual(**options) | {"interpolation": "foo"},
     )
     with pytest.raises(EmbedderError, match=r"for timm's test_vit as its preprocessing .*'foo'"):
-        load_timm(ModelRequest("timm/test_vit", weights=weights["test_vit"]))
+        timm_embedder.load_timm(ModelRequest("timm/test_vit", weights=weights["test_vit"]))
 
 
 def test_a_folder_can_be_embedded(weights: dict[str, Path], folder: Path, tmp_path: Path):
@@ -132,7 +135,7 @@ def test_a_file_may_have_a_head_for_any_classes_or_none(tmp_path: Path, classes:
     """As a fine-tune has."""
     path = tmp_path / "tuned.safetensors"
     model = timm.create_model("test_resnet", num_classes=classes).eval()
-    save_file(model.state_dict(), path)
+    safetensors_torch.save_file(model.state_dict(), path)
     model.reset_classifier(0)
     inputs = np.random.default_rng(0).normal(size=(2, 3, 160, 160)).astype(np.float32)
     with torch.inference_mode():
