@@ -2,12 +2,12 @@
 Measure how fast searches are, with and without filters, and what they find. Each line is compared to the
 bare FAISS search of the same vectors in the same run, because machines differ and are noisy.
 
-    python benchmarks/search.py                        # everything, about 20 minutes on 2 cores
+    python benchmarks/search.py                        # everything, about 15 minutes on 2 cores
     python benchmarks/search.py exact filters          # only these parts
     python benchmarks/search.py --vectors images.npy --queries texts.npy
 
 Without files, CLIP-like vectors are drawn (see collection.py). --database keeps the collection for the
-next run. Peers are measured if they are installed: sqlite-vec with apsw, and datasette-faiss.
+next run. peers.py compares them with other tools.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -193,7 +193,7 @@ def codes_in_bytes(collection: Collection) -> None:
             with threads_for(collection.queries[:1]):
                 _processor_time(times["bare"], collection.bare, number)
         ours, without, bare = (statistics.median(each[1:]) for each in times.values())
-        what = "no filter" if share is None else _compared(share, "no index")
+        what = "no filter" if share is None else f"{share:.0%} filter, no index"
         line(f"{what}, half precision alone", without, bare)
         line(f"{what}, bytes first", ours, bare, f"{ours / without:.2f} of half", "0.6")
 
@@ -409,101 +409,6 @@ def add_image(conn: sqlite3.Connection, vector: np.ndarray) -> int:
     return row.lastrowid
 
 
-def peers(collection: Collection) -> None:
-    """At most 200,000 rows: vec0 scans them all for each query. All are files, as ours is."""
-    conn, n = collection.conn, collection.n
-    print(f"\nPeers, {n:,} rows")
-    ours = {}
-    for way, column in WAYS.items():
-        conn.execute("drop index if exists benchmark")
-        if way != "no index":
-            conn.execute("create index benchmark on images (altitude)")
-        for share in (0.25, 0.01):
-            where = Filter(f"{column.format('altitude')} < :below", {"below": 100 * share})
-            ours[share, way], bare = beside_bare(
-                collection, lambda number, w=where: collection.search(number, w)
-            )
-            line(f"search, {_compared(share, way)}", ours[share, way], bare)
-    live = live_index(conn, collection.index)
-    vectors = live.segments[0].decoded(np.arange(n))
-    values = [value for (value,) in conn.execute("select altitude from images order by id")]
-    for name, peer in (("sqlite-vec", _sqlite_vec), ("datasette-faiss", _datasette_faiss)):
-        try:
-            run = peer(collection.database.parent, vectors, values)
-        except ImportError as missing:
-            print(f"{name}: not installed ({missing.name})")
-            continue
-        for (share, way), our_ms in ours.items():
-            peer_ms = statistics.median(
-                milliseconds(run, query, 100 * share, WAYS[way]) for query in collection.queries[:5]
-            )
-            wanted = "10 x" if name == "sqlite-vec" else "15 x if 1 % pass"
-            line(
-                f"{name}, {_compared(share, way)}",
-                peer_ms,
-                None,
-                "",
-                f"{peer_ms / our_ms:.1f} x ours ({wanted})",
-            )
-
-
-WAYS = {"": "{}", "an index is scanned": "+{}", "no index": "+{}"}
-"""How an index helps a filter on a column; the plus keeps SQLite from looking anything up in it."""
-
-
-def _compared(share: float, way: str) -> str:
-    return f"{share:.0%} filter{way and f', {way}'}"
-
-
-def _sqlite_vec(
-    folder: Path, vectors: np.ndarray, values: list[float]
-) -> Callable[[np.ndarray, float, str], object]:
-    """vec0 with a metadata column; through apsw, which loads extensions where Python's own may not."""
-    import apsw
-    import sqlite_vec
-
-    conn = apsw.Connection(str(folder / "sqlite-vec.db"))
-    conn.enable_load_extension(True)
-    conn.load_extension(sqlite_vec.loadable_path())
-    conn.execute(
-        f"create virtual table v using vec0(id integer primary key, value float, "
-        f"vector float[{vectors.shape[1]}] distance_metric=cosine)"
-    )
-    with conn:
-        rows = zip(values, vectors, strict=True)
-        conn.executemany(
-            "insert into v (id, value, vector) values (?, ?, ?)",
-            ((id, value, vector.tobytes()) for id, (value, vector) in enumerate(rows)),
-        )
-    sql = "select id, distance from v where vector match ? and k = 20 and value < ?"
-    # It has no index but its own.
-    return lambda query, below, _: list(conn.execute(sql, [query.tobytes(), below]))
-
-
-def _datasette_faiss(
-    folder: Path, vectors: np.ndarray, values: list[float]
-) -> Callable[[np.ndarray, float, str], object]:
-    """Its aggregate, which is fed ids and vectors."""
-    import datasette_faiss
-
-    conn = sqlite3.connect(folder / "datasette-faiss.db")
-    datasette_faiss.prepare_connection(conn)
-    conn.execute("create table v (id integer primary key, value float, vector blob)")
-    conn.executemany(
-        "insert into v values (?, ?, ?)",
-        (
-            (id, value, vector.tobytes())
-            for id, (value, vector) in enumerate(zip(values, vectors, strict=True))
-        ),
-    )
-    conn.commit()
-    conn.execute("create index by_value on v (value)")
-    sql = "select faiss_agg(id, vector, ?, 20) from v where {} < ?"
-    return lambda query, below, column: conn.execute(
-        sql.format(column.format("value")), [query.tobytes(), below]
-    ).fetchall()
-
-
 PARTS = {
     "exact": exact,
     "bytes": codes_in_bytes,
@@ -515,34 +420,22 @@ PARTS = {
 }
 
 
-def collections(
-    arguments: argparse.Namespace, folder: Path
-) -> Iterator[tuple[Collection, set[str]]]:
-    """The large one for all parts but the peers, and the small one for those."""
+def add_vectors(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vectors", type=Path, help="a .npy file of image vectors")
+    parser.add_argument("--queries", type=Path, help="a .npy file of query vectors, 300 or more")
+
+
+def open_or_make(database: Path, arguments: argparse.Namespace) -> Collection:
+    """The collection in a file, made if it is not there, with the queries that were asked for."""
     queries = (
         np.load(arguments.queries).astype(np.float32) if arguments.queries else text_vectors(400)
     )
-    wanted = set(arguments.parts or [*PARTS, "peers"])
-    if wanted - {"peers"}:
-        database = arguments.database or folder / "large.db"
-        yield (
-            _collection(database, arguments.vectors, arguments.images, queries),
-            wanted - {"peers"},
-        )
-    if "peers" in wanted:
-        yield (
-            _collection(folder / "small.db", arguments.vectors, arguments.small, queries),
-            {"peers"},
-        )
-
-
-def _collection(database: Path, vectors: Path | None, n: int, queries: np.ndarray) -> Collection:
     if not database.exists():
         started = time.perf_counter()
-        source: Path | int = n
-        if vectors is not None:
+        n = source = arguments.images
+        if arguments.vectors is not None:
             source = database.with_suffix(".npy")
-            np.save(source, np.load(vectors, mmap_mode="r")[:n])
+            np.save(source, np.load(arguments.vectors, mmap_mode="r")[:n])
         make_collection(database, source)
         with closing(sqlite3.connect(database)) as conn, conn:
             rng = np.random.default_rng(0)
@@ -558,21 +451,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, "peers"]))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--small", type=int, default=200_000, help="images for the peers")
-    parser.add_argument("--vectors", type=Path, help="a .npy file of image vectors")
-    parser.add_argument("--queries", type=Path, help="a .npy file of query vectors, 300 or more")
-    parser.add_argument("--database", type=Path, help="keep the large collection here")
+    add_vectors(parser)
+    parser.add_argument("--database", type=Path, help="keep the collection here")
     arguments = parser.parse_args()
-    unknown = set(arguments.parts) - {*PARTS, "peers"}
+    unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"there is no part {min(unknown)!r}")
     with tempfile.TemporaryDirectory() as folder:
-        for collection, wanted in collections(arguments, Path(folder)):
-            for name, part in {**PARTS, "peers": peers}.items():
-                if name in wanted:
-                    part(collection)
+        collection = open_or_make(arguments.database or Path(folder, "large.db"), arguments)
+        for name in arguments.parts or PARTS:
+            PARTS[name](collection)
 
 
 if __name__ == "__main__":

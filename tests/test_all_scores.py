@@ -74,7 +74,7 @@ def test_the_best_among_some_are_the_best_of_these(live: LiveIndex) -> None:
 def test_of_a_few_no_others_are_looked_at(live: LiveIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LiveIndex, "scores", lambda *_: pytest.fail("all were"))
     monkeypatch.setattr(Asked, "reaching", lambda *_: pytest.fail("the bytes of all were"))
-    AllScores(live, QUERIES[0]).best(20, np.arange(0, 1000, 5))
+    AllScores(live, QUERIES[0]).best(20, np.arange(0, 1000, 8))
 
 
 @pytest.mark.filterwarnings("error")

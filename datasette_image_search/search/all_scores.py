@@ -31,8 +31,8 @@ EACH = 4
 SAMPLE = 40
 """So many of those that are kept are in a sample of all codes, which tells how low they go."""
 
-COSTLY = 1 / 5
-"""The share of the codes that take nearly as long to look at one by one as all of them do in a row ..."""
+COSTLY = 1 / 8
+"""The share of the codes that take as long to look at one by one as all of them do in a row ..."""
 
 MOST = 200_000
 """... and no more than so many."""
