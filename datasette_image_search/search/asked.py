@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet, passing
+from ..store.filters import IdSet, there
 from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
@@ -200,9 +200,10 @@ def images_within(
         extent: Extent = "at least" if options.bounded and is_large(live) else "all"
         if extent != "all" and live.has_image_ids and live.gone is not None:
             # To look for each of a hundred thousand in the database would take longer than all else.
-            there = positions[~np.isin(live.vector_ids(positions), live.gone)]
-            return Within(IdSet(np.unique(live.image_ids(there))), extent)
-        ids = passing(conn, live.index, np.unique(live.vector_ids(positions)).tolist(), None)
+            left = positions[~np.isin(live.vector_ids(positions), live.gone)]
+            return Within(IdSet(np.unique(live.image_ids(left))), extent)
+        vector_ids = np.unique(live.vector_ids(positions))
+        ids = there(conn, live.index, vector_ids.tolist(), live.images_of(vector_ids))
         if live.has_image_ids:
             found = live.image_ids(live.positions_of(np.array(ids, dtype=np.int64)))
             return Within(IdSet(found), extent)
