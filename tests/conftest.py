@@ -82,7 +82,7 @@ NOT_FOR_US = Path(__file__).with_name("not_for_us")
 
 FIRST = (
     *("test_cluster", "test_readme", "test_recipes", "test_offline", "test_packaging"),
-    *("test_cluster_head", "test_cli", "test_things"),
+    *("test_cluster_head", "test_cli", "test_things", "test_hostile_databases"),
 )
 """Modules with tests of ten seconds, which come first: as the last ones they would leave other processes with nothing to do."""
 

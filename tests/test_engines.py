@@ -69,12 +69,19 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "_named", set())
 
 
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is copied for each test."""
+    folder = tmp_path_factory.mktemp("engines")
+    with mock.patch.multiple(places, _served=[], _named=set()):
+        make_database(folder / "photos.db")
+    return folder
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(made_once: Path, tmp_path: Path) -> Path:
     """A database with VECTORS in a dataset of Lance, which this process has never searched."""
-    path = tmp_path / "photos.db"
-    make_database(path)
-    return path
+    return shutil.copytree(made_once, tmp_path, dirs_exist_ok=True) / "photos.db"
 
 
 def make_database(path: Path, vectors: np.ndarray = VECTORS, **options: str) -> None:

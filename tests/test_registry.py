@@ -205,7 +205,7 @@ sys.exit("torch" in sys.modules or "datasette" in sys.modules)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_weights_that_are_missing_are_told_without_torch_which_takes_seconds(
+def test_what_is_not_here_is_told_without_torch_which_takes_seconds(
     python: Callable[..., Any], tmp_path: Path
 ):
     code = """
@@ -220,6 +220,8 @@ requests = [
     ModelRequest("ViT-B-32/openai"),
     ModelRequest("hf-hub:somebody/some-model"),
     ModelRequest("ViT-B-32/mine", Path(absent)),
+    ModelRequest("timm/resnet18", Path(absent)),
+    ModelRequest("timm/../resnet18"),
 ]
 said = []
 for request in requests:
@@ -234,5 +236,7 @@ print(json.dumps([said, "torch" in sys.modules]))
         "the weights of ViT-B-32/openai are not in the cache of this machine",
         "the weights of hf-hub:somebody/some-model are not in the cache of this machine",
         "there is no weights file 'absent.pt'",
+        "there is no weights file 'absent.pt'",
+        "there is no model 'timm/../resnet18'",
     ]
     assert not with_torch

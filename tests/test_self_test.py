@@ -46,6 +46,18 @@ def test_embedders_that_work_pass(embedder: Embedder):
     check_embedder(embedder)
 
 
+def test_one_that_works_is_tried_once():
+    tried = []
+    embedder = Constructed(lambda inputs: tried.append(inputs) or unit(inputs))
+    check_embedder(embedder)
+    check_embedder(embedder)
+    assert len(tried) == 1
+    broken = Constructed(lambda inputs: inputs)
+    for _ in range(2):
+        with pytest.raises(EmbedderError):
+            check_embedder(broken)
+
+
 @pytest.mark.parametrize(
     ("vectors", "sentence"),
     [

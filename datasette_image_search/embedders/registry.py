@@ -14,6 +14,7 @@ from .open_clip_models import check_here
 from .packages import packages_needed
 from .protocol import Embedder, EmbedderError, EmbedderFactory, ModelRequest
 from .things_wheels import THINGS
+from .timm_names import check_may_be_here
 
 _loaded: dict[ModelRequest, Embedder] = {}
 _loading: defaultdict[ModelRequest, threading.Lock] = defaultdict(threading.Lock)
@@ -94,6 +95,8 @@ def _things(request: ModelRequest) -> Embedder:
 
 
 def _timm(request: ModelRequest) -> Embedder:
+    if not request.allow_download:
+        check_may_be_here(request)
     from .timm import load_timm
 
     return load_timm(request)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -12,6 +14,9 @@ COLLAPSED = 0.99999
 useless, but works."""
 
 NORM_ERROR = 0.01
+
+_sound: WeakValueDictionary[int, Embedder] = WeakValueDictionary()
+"""By their id(): a process that makes many tables tries its model once. Not all embedders can be hashed."""
 
 
 def drawn_pictures(size: int) -> list[Image.Image]:
@@ -30,7 +35,9 @@ def drawn_pictures(size: int) -> list[Image.Image]:
 
 
 def check_embedder(embedder: Embedder) -> None:
-    """Raises EmbedderError if its vectors are useless."""
+    """Raises EmbedderError if its vectors are useless. One that was not useless before is not tried again."""
+    if id(embedder) in _sound:
+        return
     pictures = drawn_pictures(max(embedder.image_size, 32))
     vectors = embedder.encode_images(np.stack([embedder.preprocess(each) for each in pictures]))
     wanted = (len(pictures), embedder.dimensions)
@@ -51,3 +58,4 @@ def check_embedder(embedder: Embedder) -> None:
             f"{embedder.id} makes the same vector for unrelated pictures; nothing was embedded: its "
             "weights are damaged, or of another model"
         )
+    _sound[id(embedder)] = embedder

@@ -126,8 +126,11 @@ class Running:
         self.place.with_suffix(".go").write_bytes(b"")
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def poll(self) -> int | None:
         if self.code is None:

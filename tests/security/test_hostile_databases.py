@@ -122,17 +122,6 @@ ASKED = [BY_CHANCE] if hasattr(Datasette, "allowed") else list(range(SERVERS))
 """The groups of a run. On Datasette 1.0 it is one by chance: the readers of databases are the same, and its pages slower."""
 
 
-@pytest.fixture(scope="module")
-def server(
-    request: pytest.FixtureRequest, make: Callable[[Iterable[str]], list[Path]]
-) -> Iterator[Server]:
-    """Of the group with this number."""
-    with serving(make(GROUPS[request.param])) as server:
-        yield server
-        os.kill(server.pid, signal.SIGTERM)
-        assert ends(server)
-
-
 def answer(server: Server, path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=HANGS)
     with closing(connection):
@@ -141,24 +130,27 @@ def answer(server: Server, path: str) -> tuple[int, bytes]:
         return response.status, response.read()
 
 
-@pytest.mark.parametrize(
-    ("server", "name"),
-    [pytest.param(at, name, id=name) for at in ASKED for name in GROUPS[at]],
-    indirect=["server"],
-    # Else a server would be started for each name.
-    scope="module",
-)
-def test_whatever_a_database_holds_its_server_answers(server: Server, name: str):
-    """Without a fault of ours, in time, in bounded memory, and with no file of somebody else's."""
-    server.forget_peak()
-    idle = server.memory()
-    for path in paths_of(name):
-        status, body = answer(server, path)
-        if path.startswith("/-/image-search"):
-            assert status < 500 or status == 503, (path, body[:300])
-        assert b"root:" not in body
-    assert server.memory("VmHWM") - idle < MEMORY
-    assert answer(server, "/-/versions.json")[0] == 200
+@pytest.mark.parametrize("group", ASKED)
+def test_whatever_databases_hold_their_server_answers(
+    make: Callable[[Iterable[str]], list[Path]], group: int
+) -> None:
+    """
+    Without a fault of ours, in time, in bounded memory, and with no file of somebody else's. One test for each server: processes
+    that share the tests of one would each start it.
+    """
+    with serving(make(GROUPS[group])) as server:
+        for name in GROUPS[group]:
+            server.forget_peak()
+            idle = server.memory()
+            for path in paths_of(name):
+                status, body = answer(server, path)
+                if path.startswith("/-/image-search"):
+                    assert status < 500 or status == 503, (path, body[:300])
+                assert b"root:" not in body, path
+            assert server.memory("VmHWM") - idle < MEMORY, name
+            assert answer(server, "/-/versions.json")[0] == 200, name
+        os.kill(server.pid, signal.SIGTERM)
+        assert ends(server)
 
 
 def test_a_sidecar_with_lists_on_the_disk_touches_no_file(
