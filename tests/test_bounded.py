@@ -159,6 +159,7 @@ async def test_pages_in_the_order_of_a_date_are_parts_of_one(path: Path, tmp_pat
         assert dates == sorted(dates, reverse=sort == "_sort_desc")
 
 
+@pytest.mark.parametrize("path", ["sidecar"], indirect=True)
 async def test_pages_in_the_order_of_a_date_have_the_closest_of_more_matches(path: Path) -> None:
     with Images(path) as images:
         best = images.search("#1", 48, matches_only=True, exact=True)
