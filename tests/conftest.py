@@ -91,7 +91,7 @@ WITH_TORCH = (
     *("test_api", "test_cli_embed", "test_cli_import", "test_cli_models", "test_correction"),
     *("test_eight_bits", "test_open_clip", "test_pipeline", "test_preprocessing"),
     *("test_registry", "test_self_test", "test_starting", "test_text_tokens", "test_text_towers"),
-    *("test_timm", "test_torch_runtime", "test_vector_import"),
+    *("test_timm", "test_torch_runtime", "test_uncompiled", "test_vector_import"),
 )
 """Modules that load torch in the process of the tests, for two seconds: they come next, so that one process has most of them."""
 

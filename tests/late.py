@@ -16,4 +16,6 @@ class Late:
         # Pytest looks for what would make it a fixture or a test.
         if name.startswith("_"):
             raise AttributeError(name)
+        # Else what needs torch may take its compiler along.
+        import_module("datasette_image_search.embedders.uncompiled")
         return getattr(import_module(self._name), name)

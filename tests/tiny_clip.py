@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .late import Late
+
+open_clip = Late("open_clip")
+safetensors_torch = Late("safetensors.torch")
+torch = Late("torch")
+
 ARCHITECTURE = "tiny-test"
 
 CONFIG = {
@@ -28,8 +34,6 @@ CONFIG = {
 
 def add_architecture(folder: Path, architecture: str = ARCHITECTURE, **text_cfg) -> None:
     """Tell open_clip of an architecture like CONFIG; `text_cfg` replaces settings of its words."""
-    import open_clip
-
     config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | text_cfg}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{architecture}.json"
@@ -42,17 +46,13 @@ def make_tiny_clip(folder: Path, name: str = "tiny.safetensors", seed: int = 0) 
     A file of random weights for the model "tiny-test/anything", which open_clip then knows. The
     suffix of `name`, .pt or .safetensors, is its format; the same seed makes the same weights.
     """
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
     add_architecture(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         state = open_clip.create_model(ARCHITECTURE).state_dict()
     path = folder / name
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        safetensors_torch.save_file(state, path)
     else:
         torch.save(state, path)
     return path

@@ -5,6 +5,10 @@ for one that is on the hub with a configuration of open_clip.
 
 from __future__ import annotations
 
+# Before what imports timm.
+from . import uncompiled  # noqa: F401
+
+# isort: split
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
