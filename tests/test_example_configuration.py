@@ -320,6 +320,7 @@ async def test_an_upload_has_a_limit(datasette: Datasette, photos_db: Path) -> N
     assert accepted.json()["query"].startswith("vec:")
 
 
+@pytest.mark.usefixtures("warming_up")
 async def test_queries_are_warmed_up(datasette: Datasette, texts: list[str]) -> None:
     await datasette.invoke_startup()
     for thread in threading.enumerate():
