@@ -157,3 +157,19 @@ async def test_pages_in_the_order_of_a_date_are_parts_of_one(path: Path, tmp_pat
         assert walks[0] == walks[1] == walks[2]
         dates = [date for date, _ in walks[0] if date is not None]
         assert dates == sorted(dates, reverse=sort == "_sort_desc")
+
+
+@pytest.mark.parametrize("path", ["sidecar"], indirect=True)
+async def test_pages_in_the_order_of_a_date_have_the_closest_of_more_matches(path: Path) -> None:
+    with Images(path) as images:
+        best = images.search("#1", 48, matches_only=True, exact=True)
+        assert len(best) == 48 < len(images.search("#1", 600, matches_only=True, exact=True))
+    datasette = served(path)
+    with mock.patch.object(results, "DEEPEST", 48), mock.patch.object(bounded, "LARGE", 10**9):
+        url, shown = f"{PAGE}.json?q=%231&_by=likeness&_sort=taken_at&_size=8", []
+        while url:
+            answer = (await ask(datasette, url)).json()
+            shown += [hit["id"] for hit in answer["hits"]]
+            url = (answer["next_url"] or "").removeprefix("http://localhost")
+    assert len(shown) == len(set(shown)) == 48
+    assert set(shown) == {hit.id for hit in best}

@@ -49,11 +49,15 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 photos, enough to stop a run in the middle."""
+    """120 small photos, of which a run that makes a PAUSE before each can be stopped in the middle."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(120):
-        draw_picture(folder / f"{number:03}.jpg", f"hsl({number * 3}, 90%, 45%)", (1200, 900))
+        draw_picture(folder / f"{number:03}.jpg", f"hsl({number * 3}, 90%, 45%)", (240, 180))
     return folder
+
+
+PAUSE = 0.008
+"""Seconds."""
 
 
 def first_words(*arguments: object) -> str:
@@ -689,13 +693,12 @@ def test_a_changed_file_of_ones_own_table_is_stale_for_every_model(
 def test_ten_kills_leave_what_an_undisturbed_run_leaves(
     path: Path, tmp_path: Path, many: Path, forker: Forker
 ):
-    photos = SHARED / "photos" if SHARED.exists() else many
-    run = ("embed-images", path, "images", photos, "--model", "palette", "--batch-size", 8)
+    run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", 4)
     chance = random.Random(3)
     partial = []
     for number in range(10):
         before = count(path)
-        process = forker.start(*run)
+        process = forker.start(*run, "--workers", 1, pause=PAUSE)
         if number < 3:
             time.sleep(chance.uniform(0.01, 0.1))
         else:
@@ -712,7 +715,7 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(
     embed_images(tmp_path / "undisturbed.db", *run[2:])
 
     table, undisturbed = table_of(path), table_of(tmp_path / "undisturbed.db")
-    assert 0 < partial[3] < len(undisturbed) == len(list(photos.rglob("*.jpg")))
+    assert 0 < partial[3] < len(undisturbed) == 120
     # In batches of another size, the vector of a picture differs by rounding.
     np.testing.assert_allclose(vectors_in(table), vectors_in(undisturbed), atol=1e-5)
     assert table == undisturbed
@@ -720,7 +723,7 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_ends_with_the_count_so_far(path: Path, many: Path):
+def test_ctrl_c_ends_with_the_count_so_far(path: Path, many: Path, forker: Forker):
     run = (
         "embed-images",
         path,
@@ -732,27 +735,30 @@ def test_ctrl_c_ends_with_the_count_so_far(path: Path, many: Path):
         1,
         "--silent",
     )
-    process = start(*run, "--workers", 1)
+    process = forker.start(*run, "--workers", 1, pause=PAUSE)
     wait_for(path, 2, process)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate()
+    ended = process.wait()
 
-    assert (process.returncode, stderr) == (130, "")
-    (line,) = stdout.splitlines()
+    assert ended.code == 130
+    (line,) = ended.output.splitlines()
     embedded = int(re.match(r"Interrupted: ([\d,]+) embedded, 0 unchanged, 0 failed in ", line)[1])
     assert 2 < embedded == count(path) == count(path, "images") < 120
     assert first_words(*run[1:]) == f"{120 - embedded} embedded, {embedded} unchanged, 0 failed"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_before_anything_is_embedded_is_no_error_either(path: Path, many: Path):
-    process = start("embed-images", path, "images", many, "--model", "palette", "--silent")
+def test_ctrl_c_before_anything_is_embedded_is_no_error_either(
+    path: Path, many: Path, forker: Forker
+):
+    run = ("embed-images", path, "images", many, "--model", "palette", "--silent")
+    process = forker.start(*run, pause=PAUSE)
     while not list(path.parent.iterdir()) and process.poll() is None:
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate()
-    assert (process.returncode, stderr) == (130, "")
-    assert stdout.startswith("Interrupted: ")
+    ended = process.wait()
+    assert (ended.code, ended.output.count("\n")) == (130, 1)
+    assert ended.output.startswith("Interrupted: ")
     assert first_words(path, "images", many, "--model", "palette").startswith("120 embedded")
 
 
@@ -771,7 +777,7 @@ def test_a_second_run_says_that_there_is_one(path: Path, many: Path, folder: Pat
         1,
         "--silent",
     )
-    process = forker.start(*run, "--workers", 1)
+    process = forker.start(*run, "--workers", 1, pause=PAUSE)
     wait_for(path, 0, process)
     second = command("embed-images", path, "images", folder, "--model", "palette")
     first = process.wait()
@@ -808,7 +814,7 @@ async def test_datasette_answers_throughout_a_run(
 
     assert await look() == 8
     run = ("embed-images", path, "images", many, "--batch-size", "2", "--workers", "1", "--silent")
-    process = forker.start(*run)
+    process = forker.start(*run, pause=PAUSE)
     found = [8]
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as conn:
         # However slow this machine, the run is seen on its way: it waits for its turn to write.
@@ -833,7 +839,7 @@ async def test_datasette_answers_throughout_a_run(
 def test_others_may_write_during_a_run(path: Path, many: Path, forker: Forker, journal: str):
     change(path, f"pragma journal_mode = {journal}", "create table notes (id integer primary key)")
     run = ("embed-images", path, "images", many, "--model", "palette", "--batch-size", "2")
-    process = forker.start(*run, "--silent")
+    process = forker.start(*run, "--workers", 1, "--silent", pause=PAUSE)
     written = 0
     with closing(sqlite3.connect(path, timeout=30)) as conn:
         while process.poll() is None:

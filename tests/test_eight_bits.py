@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datasette_image_search.embedders import uncompiled  # noqa: F401
+
+# isort: split
 from contextlib import closing
 from pathlib import Path
 

@@ -24,12 +24,13 @@ pytest.importorskip("transformers")
 
 @dataclass(frozen=True)
 class Machine:
-    """A cache, two pictures and a database, and what was asked of a mirror to embed them."""
+    """A cache, two pictures and a database, what was asked of a mirror to embed them, and what was imported for that."""
 
     cache: Path
     folder: Path
     database: Path
     asked: tuple[str, ...]
+    imported: frozenset[str]
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +52,23 @@ def machine(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Machine:
         "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": hub.url,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONPROFILEIMPORTTIME": "1",
     }
     with start(
         *("embed-images", database, "images", folder, "--model", MODEL, "-s"),
         env={**os.environ, **variables},
     ) as embedding:
-        printed, complaints = embedding.communicate()
-    assert (embedding.returncode, complaints) == (0, "")
+        printed, said = embedding.communicate()
+    imports = [line for line in said.splitlines() if line.startswith("import time:")]
+    assert (embedding.returncode, len(imports)) == (0, len(said.splitlines())), said
     assert printed.startswith("2 embedded")
-    return Machine(cache, folder, database, tuple(hub.asked))
+    return Machine(
+        cache,
+        folder,
+        database,
+        tuple(hub.asked),
+        frozenset(line.rpartition(" ")[2] for line in imports),
+    )
 
 
 @pytest.fixture
@@ -75,6 +84,12 @@ def cache(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_mirror_is_asked_for_weights_configuration_and_tokenizer(machine: Machine):
     for file in ("open_clip_model.safetensors", "tower/resolve", "tokenizer.json"):
         assert any(file in path for path in machine.asked)
+
+
+def test_the_compiler_of_torch_is_not_imported(machine: Machine):
+    """It takes a second."""
+    assert {"open_clip", "timm.models", "torchvision"} <= machine.imported
+    assert not {name for name in machine.imported if name.startswith("torch._dynamo")}
 
 
 def test_what_is_cached_is_embedded_with_without_the_network(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datasette_image_search.embedders import uncompiled  # noqa: F401
+
+# isort: split
 import json
 import os
 import pickle

@@ -35,6 +35,7 @@ from datasette_image_search.search import (
 from datasette_image_search.search.asked import (
     SearchOptions,
     all_relevances,
+    closest_among,
     find_images,
     images_within,
 )
@@ -489,6 +490,12 @@ def check_relevances(
         within = images_within(conn, index, query, SearchOptions(min_relevance=least))
         ids = {hit.id for hit in hits} & set(np.asarray(within.ids.ids).tolist())
         assert ids == {hit.id for hit in wanted}
+    if hits and isinstance(hits[0].id, int):
+        corrected = {hit.id: hit.corrected for hit in hits}
+        found = closest_among(conn, index, query, SearchOptions(), IdSet(list(corrected)), k)
+        if found is not None:
+            best = sorted(map(corrected.__getitem__, found.keys()), reverse=True)
+            assert best == [hit.corrected for hit in hits[:k]]
 
 
 @pytest.mark.parametrize(("kind", "keys"), [

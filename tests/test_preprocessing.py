@@ -1,5 +1,8 @@
 """A picture becomes the input of a torch model just as the transform of the model makes it."""
 
+from datasette_image_search.embedders import uncompiled  # noqa: F401
+
+# isort: split
 import pickle
 from collections.abc import Callable
 from functools import partial

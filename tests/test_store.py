@@ -30,6 +30,7 @@ from datasette_image_search.store.filters import (
     asked_images,
     matching,
     passing,
+    there,
     vectors_by_content,
 )
 from datasette_image_search.store.image_record import ImageRecord
@@ -204,6 +205,7 @@ def test_a_table_may_have_any_name(name: str) -> None:
     for filter in (bare, qualified, IdSet(ids[1:]).as_filter(table)):
         assert sorted(matching(db.conn, index, filter)) == ids[1:]
         assert passing(db.conn, index, ids[::-1], filter) == ids[:0:-1]
+    assert there(db.conn, index, ids[::-1], np.array(ids[::-1])) == ids[::-1]
     assert newest_ids(db.conn, table, 2) == ids[:0:-1]
     assert image_rows(db.conn, table, ids)[ids[0]]["size"] == 10
     assert locations(db.conn, index, ids[:1])[ids[0]].root == "/pictures"
@@ -352,6 +354,7 @@ def test_a_row_replaced_under_another_id_is_gone(tool: sqlite3.Connection) -> No
     index = store.find_index(tool)
     assert image_vector(tool, index, 2) is None
     assert image_vector(tool, index, 9) is None
+    assert there(tool, index, [4, 2, 1], np.array([4, 2, 1])) == [4, 1]
     assert thumbnail(tool, 2) is None
 
 
@@ -503,6 +506,7 @@ def test_a_row_deleted_while_transform_had_taken_the_triggers_away_is_gone(db: D
     index = store.find_index(db.conn)
     assert image_vector(db.conn, index, 4) is None
     assert passing(db.conn, index, [4], None) == []
+    assert there(db.conn, index, [4, 1], np.array([4, 1])) == [1]
 
 
 def test_an_id_used_again_while_transform_had_taken_the_triggers_away_inherits_nothing(

@@ -178,6 +178,9 @@ def _of_open_clip(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
 
 
 def _of_timm(wanted: Callable[[str], bool]) -> Iterator[ListedModel]:
+    from . import uncompiled  # noqa: F401, before timm
+
+    # isort: split
     import timm
 
     from .timm import WEIGHTS_NAMES, outline_of, repository

@@ -10,6 +10,10 @@ al., 2023) does; that takes no photos to measure.
 
 from __future__ import annotations
 
+# Before what imports timm.
+from . import uncompiled  # noqa: F401
+
+# isort: split
 import warnings
 from collections.abc import Iterator
 

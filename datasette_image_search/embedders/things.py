@@ -118,6 +118,9 @@ class ThingsEmbedder(TorchEmbedder):
 
 def _transform() -> Any:
     # timm takes as long to load as torch, and words need none of it.
+    from . import uncompiled  # noqa: F401, before timm
+
+    # isort: split
     import timm
 
     return timm.data.create_transform(**PREPROCESSING)
@@ -125,6 +128,9 @@ def _transform() -> Any:
 
 def _pictures() -> torch.nn.Module:
     """Raises EmbedderError, or RuntimeError if timm makes another model than the weights are for."""
+    from . import uncompiled  # noqa: F401, before timm
+
+    # isort: split
     import timm
 
     model: Any = timm.create_model(ARCHITECTURE)
@@ -235,6 +241,9 @@ class Classes:
 
 def sentences_of_classes() -> list[str]:
     """What `meanings` are made of: the name of each class of ImageNet, and its definition."""
+    from . import uncompiled  # noqa: F401, before timm
+
+    # isort: split
     import timm
 
     info = timm.data.ImageNetInfo()

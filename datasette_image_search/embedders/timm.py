@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Before what imports timm.
+from . import uncompiled  # noqa: F401
+
+# isort: split
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..checked import check_choice, check_flag, check_number, check_share
 from ..store import Filter, Index, Key
-from ..store.filters import IdSet, passing
+from ..store.filters import IdSet, there
 from ..store.references import References
 from ..store.vectors import image_vectors, vectors_by_id
 from . import planner
+from .all_scores import AllScores
 from .bounded import is_large
 from .correction import Rank, ranking_vectors
 from .exact import EXACT_CHUNK, exact_at, exact_scores, reaching
@@ -200,9 +201,10 @@ def images_within(
         extent: Extent = "at least" if options.bounded and is_large(live) else "all"
         if extent != "all" and live.has_image_ids and live.gone is not None:
             # To look for each of a hundred thousand in the database would take longer than all else.
-            there = positions[~np.isin(live.vector_ids(positions), live.gone)]
-            return Within(IdSet(np.unique(live.image_ids(there))), extent)
-        ids = passing(conn, live.index, np.unique(live.vector_ids(positions)).tolist(), None)
+            left = positions[~np.isin(live.vector_ids(positions), live.gone)]
+            return Within(IdSet(np.unique(live.image_ids(left))), extent)
+        vector_ids = np.unique(live.vector_ids(positions))
+        ids = there(conn, live.index, vector_ids.tolist(), live.images_of(vector_ids))
         if live.has_image_ids:
             found = live.image_ids(live.positions_of(np.array(ids, dtype=np.int64)))
             return Within(IdSet(found), extent)
@@ -212,6 +214,44 @@ def images_within(
             for key in vectors_by_id(conn, live.index, ids[start : start + EXACT_CHUNK]).image_ids
         ]
         return Within(IdSet(list(dict.fromkeys(keys))), extent)
+
+
+@survives_engines
+def closest_among(
+    conn: sqlite3.Connection,
+    index: Index,
+    query: QueryVector,
+    options: SearchOptions,
+    ids: IdSet,
+    k: int,
+) -> IdSet | None:
+    """
+    The k of some images with vectors that are closest to a query, in any order. Only vectors about which the codes leave a
+    doubt are read; None if keys are texts, or an engine has the codes, where as many are read as by a search.
+    """
+    with live_snapshot(conn, index) as live:
+        if not (live.has_image_ids and live.ranks_all):
+            return None
+        (row,) = _ranking(live, [query], options)
+        among = np.flatnonzero(live.chosen_images(np.asarray(ids.keys(), dtype=np.int64)))
+        scores, positions = AllScores(live, row).best(len(among), among)
+        # Of the scenes of a film the closest comes first.
+        _, firsts = np.unique(live.image_ids(positions), return_index=True)
+        firsts.sort()
+        scores, positions = scores[firsts], positions[firsts]
+        if len(positions) <= k:
+            return IdSet(live.image_ids(positions))
+        # What the score of one may be off is added to what that of the last one may be.
+        apart = 2 * live.error(row)
+        is_sure = scores > scores[k - 1] + apart
+        unsure = positions[~is_sure & (scores >= scores[k - 1] - apart)]
+        exact = [
+            (-score, image_id)
+            for some, best in exact_at(conn, live, unsure, row)
+            for score, image_id in zip(best.tolist(), live.image_ids(some).tolist(), strict=True)
+        ]
+        sure = live.image_ids(positions[is_sure]).tolist()
+        return IdSet([*sure, *(image_id for _, image_id in sorted(exact)[: k - len(sure)])])
 
 
 def _ranking(live: LiveIndex, asked: Sequence[QueryVector], options: SearchOptions) -> np.ndarray:

@@ -23,6 +23,7 @@ from ..store.stored_vectors import Rows, StoredVectors
 from .byte_codes import ByteCodes
 from .codes_on_disk import MOST_IN_MEMORY, CodesOnDisk
 from .correction import with_biases
+from .read_ahead import read_ahead
 from .scanning import all_scores, rows_of, score_of_code, scores_at
 from .segment import Segment
 
@@ -91,7 +92,9 @@ class Codes:
 
     def scores_at(self, positions: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """The scores of a few positions, shape (len(positions),), float32."""
-        return scores_at(self.faiss_index, self._fitted(vector), self._rows(), positions)
+        rows = self._rows()
+        read_ahead(self.memory, rows, positions)
+        return scores_at(self.faiss_index, self._fitted(vector), rows, positions)
 
     def _fitted(self, vector: np.ndarray) -> np.ndarray:
         return fitted(vector[None], self.faiss_index.d)[0]
@@ -116,7 +119,7 @@ class Codes:
             return np.zeros(self.faiss_index.d)
         starts = np.linspace(0, max(0, len(self) - 32), 16).astype(int)
         positions = np.unique(starts[:, None] + np.arange(32)).clip(max=len(self) - 1)
-        values = np.abs(self._rows().view("<f2")[positions])
+        values = np.abs(self._picked(positions))
         # Damaged codes may not be numbers; then error() falls back on the bound for all.
         with np.errstate(invalid="ignore"):
             return np.square(np.spacing(values), dtype=np.float64).mean(axis=0)
@@ -126,7 +129,13 @@ class Codes:
         The vectors at some positions, shape (len(positions), dimensions), float32, with what codes have
         besides.
         """
-        return self._rows().view("<f2")[positions].astype(np.float32)
+        return self._picked(positions).astype(np.float32)
+
+    def _picked(self, positions: np.ndarray) -> np.ndarray:
+        """The components of the codes at some positions, float16."""
+        rows = self._rows()
+        read_ahead(self.memory, rows, positions)
+        return rows.view("<f2")[positions]
 
     def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
         """Those from a position on, decoded a block at a time."""

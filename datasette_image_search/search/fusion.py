@@ -201,6 +201,10 @@ class Search:
         ids = IdSet(list(dict.fromkeys([*found.ids.keys(), *texts])))
         return Within(ids, least_extent(found.extent, self.extent_of_texts))
 
+    def closest(self, ids: IdSet, k: int) -> IdSet | None:
+        """The k of some images that are closest, in any order; call it if that is by likeness alone. None if to search is as fast."""
+        return asked.closest_among(self.conn, self.index, self._known_vector, self.options, ids, k)
+
     @property
     def is_by_likeness(self) -> bool:
         """Whether no text changes what is found, or its order, but those with a minus."""

@@ -158,6 +158,10 @@ class LiveIndex:
         """The ids of the images at some positions, if they are integers."""
         return self._at(positions, self._image_ids())
 
+    def images_of(self, vector_ids: np.ndarray) -> np.ndarray | None:
+        """The ids of the images of vectors that are here, if they are integers."""
+        return self.image_ids(self.positions_of(vector_ids)) if self.has_image_ids else None
+
     def all_image_ids(self) -> np.ndarray:
         """The ids of the images at all positions, if they are integers."""
         arrays = self._image_ids()

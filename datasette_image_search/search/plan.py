@@ -70,7 +70,8 @@ class Plan:
 
     def there(self, vector_ids: list[int]) -> list[int]:
         """Those of the vectors that are still there, of the picture that their image has."""
-        return filters.passing(self.conn, self.live.index, vector_ids, None)
+        images = self.live.images_of(np.array(vector_ids, dtype=np.int64))
+        return filters.there(self.conn, self.live.index, vector_ids, images)
 
     @cached_property
     def listed(self) -> np.ndarray:

@@ -66,9 +66,18 @@ class Forker:
         self._process.stdout.close()
         self._folder.cleanup()
 
-    def start(self, *arguments: object, held: bool = False, limit: int | None = None) -> Running:
-        """sqlite-utils with these arguments; `held` waits for go(). No file may grow beyond `limit` bytes."""
-        return self._start("command", tuple(map(str, arguments)), held, limit)
+    def start(
+        self,
+        *arguments: object,
+        held: bool = False,
+        limit: int | None = None,
+        pause: float = 0.0,
+    ) -> Running:
+        """
+        sqlite-utils with these arguments; `held` waits for go(). No file may grow beyond `limit` bytes. With a `pause`, in
+        seconds, before each picture of palette a run takes long and little of a processor.
+        """
+        return self._start("command", (tuple(map(str, arguments)), pause), held, limit)
 
     def run(self, *arguments: object, limit: int | None = None) -> Ended:
         return self.start(*arguments, limit=limit).wait()
@@ -126,8 +135,11 @@ class Running:
         self.place.with_suffix(".go").write_bytes(b"")
 
     def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
     def poll(self) -> int | None:
         if self.code is None:
@@ -260,7 +272,7 @@ def _be_forked(kind: str, what: Any, place: Path, held: bool, limit: int | None)
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if kind == "command":
-        os._exit(_command(what))
+        os._exit(_command(*what))
     function, arguments = what
     try:
         answer = True, function(*arguments)
@@ -270,10 +282,12 @@ def _be_forked(kind: str, what: Any, place: Path, held: bool, limit: int | None)
     os._exit(0)
 
 
-def _command(arguments: tuple[str, ...]) -> int:
+def _command(arguments: tuple[str, ...], pause: float) -> int:
     """The exit code. To take everything that was imported to pieces would take longer than most commands."""
     from sqlite_utils.cli import cli
 
+    if pause:
+        _pause_before_each_picture(pause)
     try:
         cli(arguments, prog_name="sqlite-utils")
     except SystemExit as end:
@@ -284,6 +298,18 @@ def _command(arguments: tuple[str, ...]) -> int:
     with suppress(OSError):
         sys.stdout.flush()
     return code if isinstance(code, int) else 0
+
+
+def _pause_before_each_picture(seconds: float) -> None:
+    from datasette_image_search.embedders.palette import PaletteEmbedder
+
+    preprocess = PaletteEmbedder.preprocess
+
+    def slowly(picture: Any) -> Any:
+        time.sleep(seconds)
+        return preprocess(picture)
+
+    PaletteEmbedder.preprocess = staticmethod(slowly)
 
 
 if __name__ == "__main__":

@@ -265,11 +265,11 @@ def positions(database: Path, place: Place) -> tuple:
 
 
 def chosen_scenarios() -> list[Scenario]:
-    """A third of them by chance; all in a soak."""
+    """A quarter of them by chance; all in a soak."""
     every = list(scenarios())
     if "SOAK_MINUTES" in os.environ:
         return every
-    return Random(os.environ["FAULT_SEED"]).sample(every, len(every) // 3)
+    return Random(os.environ["FAULT_SEED"]).sample(every, len(every) // 4)
 
 
 def scenarios() -> Iterable[Scenario]:

@@ -268,29 +268,24 @@ def _hits(conn: sqlite3.Connection, sql: str, arguments: Sequence) -> Hits:
 
 
 def check_search_images(database: Path, random: Random, table: str = "images") -> None:
-    """The command, in this process."""
+    """The command, in this process, for one of the queries: what it adds to a search is the same for each."""
     with closing(connected(database)) as conn:
         state = state_of(conn, table)
     filters = FILTERS if "few" in state.passing else OWN_FILTERS
     name = random.choice(list(filters))
     k = random.choice([2, ALL])
-    for query in state.queries(random):
-        run = (
-            "search-images",
-            database,
-            table,
-            "--by",
-            "likeness",
-            "--json",
-            "-k",
-            k,
-            "--where",
-            filters[name][0],
-        )
-        result = command(*run, "--", query.text)
-        assert result.exit_code == 0, result.output
-        hits = [(row["id"], row["score"]) for row in json.loads(result.stdout)]
-        check_hits(hits, state, query, k, name, exact=True)
+    queries = list(state.queries(random))
+    if not queries:
+        return
+    query = random.choice(queries)
+    run = (
+        *("search-images", database, table, "--by", "likeness", "--json"),
+        *("-k", k, "--where", filters[name][0], "--", query.text),
+    )
+    result = command(*run)
+    assert result.exit_code == 0, result.output
+    hits = [(row["id"], row["score"]) for row in json.loads(result.stdout)]
+    check_hits(hits, state, query, k, name, exact=True)
 
 
 def connected(database: Path) -> sqlite3.Connection:

@@ -306,24 +306,29 @@ def _matches_in_order(
     requested: RequestedTable, wanted: SearchRequest, every: Search, within: Within
 ) -> _Page | None:
     """
-    As _sorted(), for matches by likeness without a filter: of those alone that are shown, or come before, the vectors are
-    read. None for other searches.
+    As _sorted(), for matches by likeness without a filter: of those alone that are shown, or come before, and of those of
+    which it is not clear whether they are among the closest DEEPEST, the vectors are read. None for other searches.
     """
-    order, options, ids = wanted.order, every.options, within.ids.keys()
-    # Of more matches the closest are sorted, though a bounded search finds them by chance anyway. Nothing here may depend on
-    # the page, or an image would be on two of them, or on none.
-    most = 2 * DEEPEST if within.extent == "at least" else DEEPEST
+    order, options, ids = wanted.order, every.options, within.ids
     are_hits = options.matches_only and options.min_score is None and every.is_by_likeness
     is_whole = requested.view is None and wanted.filter is None and every.rest() is None
-    if order is None or not (0 < len(ids) <= most and are_hits and is_whole):
+    if order is None or not (len(ids.ids) and are_hits and is_whole):
+        return None
+    # Of more matches the closest are sorted, though a bounded search finds them by chance anyway. Nothing here may depend on
+    # the page, or an image would be on two of them, or on none.
+    is_bounded = within.extent == "at least"
+    sorted_ids: IdSet | None = ids
+    if len(ids.ids) > (2 * DEEPEST if is_bounded else DEEPEST):
+        sorted_ids = None if is_bounded else every.closest(ids, DEEPEST)
+    if sorted_ids is None:
         return None
     end = wanted.offset + wanted.size + 1
-    first = first_in_order(every.conn, requested.table, ids, order, end)
+    first = first_in_order(every.conn, requested.table, sorted_ids.keys(), order, end)
     found = replace(every, filter=IdSet(first)).find(max(len(first), 1))
     hits = {hit.id: hit for hit in found.hits}
     in_turn = in_order(every.conn, requested.table, list(hits), order)
     shown = [hits[id] for id in in_turn[wanted.offset : end]]
-    matches, limited = Count(len(ids), within.extent), wanted.among(requested, within.ids, None)
+    matches, limited = Count(len(ids.ids), within.extent), wanted.among(requested, ids, None)
     page = _page(requested, every, found, shown, matches, limited)
     return replace(page, extent=within.extent)
 

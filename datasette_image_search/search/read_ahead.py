@@ -1,0 +1,68 @@
+"""Tells the system which parts of a mapped file are about to be read, if they lie far apart."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+SAMPLED = 8
+"""Rows that tell whether the others are in memory already, as they mostly are: to ask for each takes longer than its score."""
+
+
+def read_ahead(memory: np.ndarray | None, rows: np.ndarray, positions: np.ndarray) -> None:
+    """
+    Has some of the rows, shape (n, bytes), that are in the mapping `memory` read from the disk at once, and no others: each
+    that a program meets by itself is waited for, with up to megabytes around it. Nothing happens if they are in no
+    mapping, or in memory.
+    """
+    mapped = None if memory is None else memory.base
+    if isinstance(mapped, memoryview):
+        mapped = mapped.obj
+    if memory is None or not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    start = memory.ctypes.data
+    first, last = _pages(rows.ctypes.data - start, rows.shape[1], _some(positions))
+    if not len(first) or all(
+        _is_in_memory(start + page * mmap.PAGESIZE) for page in first.tolist()
+    ):
+        return
+    first, last = _pages(rows.ctypes.data - start, rows.shape[1], np.unique(positions))
+    # Those that touch are one part.
+    apart = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
+    for begin, end in zip(
+        (first[np.r_[0, apart]] * mmap.PAGESIZE).tolist(),
+        ((last[np.r_[apart - 1, len(last) - 1]] + 1) * mmap.PAGESIZE).tolist(),
+        strict=True,
+    ):
+        mapped.madvise(mmap.MADV_WILLNEED, begin, min(end, len(mapped)) - begin)
+
+
+def _pages(start: int, size: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the first and the last page of each row, if that with position 0 begins at `start`."""
+    first = start + positions * size
+    return first // mmap.PAGESIZE, (first + size - 1) // mmap.PAGESIZE
+
+
+def _some(positions: np.ndarray) -> np.ndarray:
+    return positions[:: max(1, -(-len(positions) // SAMPLED))]
+
+
+def _is_in_memory(address: int) -> bool:
+    """Whether the system has the page at an address. If it does not tell, nothing is read ahead."""
+    mincore, state = _mincore(), ctypes.c_ubyte(1)
+    if mincore is None or mincore(address, mmap.PAGESIZE, ctypes.byref(state)) != 0:
+        return True
+    return bool(state.value & 1)
+
+
+@cache
+def _mincore() -> Any:
+    """The function of the C library, which has no counterpart in Python."""
+    found = getattr(ctypes.CDLL(None), "mincore", None)
+    if found is not None:
+        found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    return found
