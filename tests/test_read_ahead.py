@@ -84,7 +84,10 @@ def test_rows_in_memory_are_not_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_in_memory")
-def test_an_array_that_is_no_mapping_is_left_alone() -> None:
+def test_rows_that_are_in_no_mapping_or_another_are_left_alone(tmp_path: Path) -> None:
     rows = np.zeros((ROWS, 64), dtype=np.uint8)
     read_ahead(None, rows, np.arange(5))
     read_ahead(rows.reshape(-1), rows, np.arange(5))
+    recorded, data, _ = mapped(tmp_path / "file", 81, 64)
+    read_ahead(data, rows, np.arange(5))
+    assert recorded.asked == []

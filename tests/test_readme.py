@@ -15,6 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from .commands import change
 from .documents import (
     PROJECT,
     Block,
@@ -60,6 +61,27 @@ def home(demo_photos: Path, program: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copytree(demo_photos, tmp_path / "demo" / "photos")
     be_at_home(monkeypatch, tmp_path, program)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def embedded(demo_photos: Path, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What EMBED makes of a home, to be copied."""
+    home = tmp_path_factory.mktemp("embedded")
+    shutil.copytree(demo_photos, home / "demo" / "photos")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        be_at_home(monkeypatch, home, program)
+        EMBED.run(home)
+    return home
+
+
+@pytest.fixture
+def embedded_home(embedded: Path, home: Path) -> Path:
+    """A home after EMBED."""
+    for file in embedded.glob("photos.db*"):
+        shutil.copy2(file, home)
+    root = home / "demo" / "photos"
+    change(home / "photos.db", f"update image_search_roots set path = '{root}'")
+    return home
 
 
 def examples(page: Path) -> list[tuple[Block, Block]]:
@@ -113,24 +135,20 @@ def test_the_readme_runs_from_top_to_bottom(clone: Path) -> None:
             assert page.url.path.endswith("/images")
 
 
-def test_examples_of_tagging_print_what_it_shows(home: Path) -> None:
-    EMBED.run(home)
-    run_as_shown(PROJECT / "docs" / "tagging.md", home)
+def test_examples_of_tagging_print_what_it_shows(embedded_home: Path) -> None:
+    run_as_shown(PROJECT / "docs" / "tagging.md", embedded_home)
 
 
-def test_examples_of_albums_print_what_it_shows(home: Path) -> None:
-    EMBED.run(home)
-    run_as_shown(PROJECT / "docs" / "albums.md", home)
+def test_examples_of_albums_print_what_it_shows(embedded_home: Path) -> None:
+    run_as_shown(PROJECT / "docs" / "albums.md", embedded_home)
 
 
-def test_examples_of_the_map_print_what_it_shows(home: Path) -> None:
-    EMBED.run(home)
-    run_as_shown(PROJECT / "docs" / "map.md", home)
+def test_examples_of_the_map_print_what_it_shows(embedded_home: Path) -> None:
+    run_as_shown(PROJECT / "docs" / "map.md", embedded_home)
 
 
-def test_examples_of_sql_print_what_it_shows(home: Path) -> None:
-    EMBED.run(home)
-    run_as_shown(PROJECT / "docs" / "sql.md", home)
+def test_examples_of_sql_print_what_it_shows(embedded_home: Path) -> None:
+    run_as_shown(PROJECT / "docs" / "sql.md", embedded_home)
 
 
 def test_examples_of_duplicates_print_what_it_shows(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -24,21 +25,21 @@ def read_ahead(memory: np.ndarray | None, rows: np.ndarray, positions: np.ndarra
         mapped = mapped.obj
     if memory is None or not isinstance(mapped, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
         return
-    start = memory.ctypes.data
-    first, last = _pages(rows.ctypes.data - start, rows.shape[1], _some(positions))
-    if not len(first) or all(
-        _is_in_memory(start + page * mmap.PAGESIZE) for page in first.tolist()
-    ):
+    start = rows.ctypes.data - memory.ctypes.data
+    if start < 0 or start + rows.nbytes > len(mapped):
         return
-    first, last = _pages(rows.ctypes.data - start, rows.shape[1], np.unique(positions))
+    first, last = _pages(start, rows.shape[1], _some(positions))
+    if all(_is_in_memory(memory.ctypes.data + page * mmap.PAGESIZE) for page in first.tolist()):
+        return
+    first, last = _pages(start, rows.shape[1], np.unique(positions))
     # Those that touch are one part.
     apart = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
-    for begin, end in zip(
-        (first[np.r_[0, apart]] * mmap.PAGESIZE).tolist(),
-        ((last[np.r_[apart - 1, len(last) - 1]] + 1) * mmap.PAGESIZE).tolist(),
-        strict=True,
-    ):
-        mapped.madvise(mmap.MADV_WILLNEED, begin, min(end, len(mapped)) - begin)
+    begins = first[np.r_[0, apart]] * mmap.PAGESIZE
+    ends = np.minimum((last[np.r_[apart - 1, len(last) - 1]] + 1) * mmap.PAGESIZE, len(mapped))
+    # Without this the same is read, only later.
+    with suppress(OSError):
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
 
 def _pages(start: int, size: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
