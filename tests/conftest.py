@@ -30,16 +30,19 @@ from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
 from datasette_image_search.search.sidecar import sidecar_path
 from datasette_image_search.store import find_index, transactions
+from datasette_image_search.web.server import starting
 
 from .documents import draw_demo
 from .faults.forked import Forker
 from .only_ours import (
+    START_WARM_UP,
     close,
     closed_in_the_end,
     forget_other_plugins,
     keep_apps,
     keep_metadata,
     keep_plugins,
+    leave_cold,
     wait_for_decoders,
     wait_for_models,
 )
@@ -171,6 +174,7 @@ def pytest_configure(config: pytest.Config) -> None:
     keep_apps()
     keep_plugins()
     keep_metadata()
+    leave_cold()
     wait_for_decoders()
     wait_for_models()
     DEFAULT_SETTINGS.update(PATIENT_SETTINGS)
@@ -222,6 +226,12 @@ def datasettes() -> Iterator[None]:
     """Those of a test end with it."""
     with closed_in_the_end():
         yield
+
+
+@pytest.fixture
+def warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasettes read at their start what they need for the first searches, as they do for people."""
+    monkeypatch.setattr(starting, "_start_warm_up", START_WARM_UP)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemBytecodeCache
 
 from datasette_image_search.decoding import decoding_process
 from datasette_image_search.web.pages import image_page, search_page
+from datasette_image_search.web.server import starting
 
 OURS = "datasette-image-search"
 
@@ -71,6 +72,17 @@ def wait_for_models() -> None:
     itself anew.
     """
     search_page.PATIENCE = image_page.PATIENCE = 60
+
+
+START_WARM_UP = starting._start_warm_up
+
+
+def leave_cold() -> None:
+    """
+    Most Datasettes of the tests are asked once or twice, and to read all for the searches to come takes a tenth of that. Those of
+    tests with the fixture `warming_up` do so, and so does a server that is a process of its own.
+    """
+    starting._start_warm_up = lambda datasette: None
 
 
 def wait_for_decoders() -> None:

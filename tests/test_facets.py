@@ -75,7 +75,7 @@ def results(answer: dict[str, Any]) -> dict[str, Any]:
 async def test_all_facets_agree_with_the_table_page_on_random_tables(database: Path) -> None:
     rng = random.Random(7)
     compared = 0
-    for _ in range(7):
+    for _ in range(5):
         fill(database, rng)
         datasette = datasette_of(database)
         for _ in range(12):
@@ -94,7 +94,7 @@ async def test_all_facets_agree_with_the_table_page_on_random_tables(database: P
             assert here.status_code == 200, here.text
             assert results(here.json()) == results(there.json()), asked
             compared += 1
-    assert compared > 60
+    assert compared > 40
 
 
 def _with(path: str, arguments: dict[str, str]) -> str:

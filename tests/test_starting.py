@@ -27,7 +27,7 @@ from .conftest import sidecar_of
 from .serving import HANGS, datasette_of, get
 from .tiny_clip import make_tiny_clip
 
-pytestmark = pytest.mark.datasette
+pytestmark = [pytest.mark.datasette, pytest.mark.usefixtures("warming_up")]
 
 MODEL = "tiny-test/warm"
 

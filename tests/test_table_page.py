@@ -260,11 +260,10 @@ async def test_where_is_as_forbidden_as_without_a_search(database: Path) -> None
 
 async def test_a_slow_filter_ends_at_the_time_limit(many: Path) -> None:
     slow = "(with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n)"
-    datasette = datasette_of(many, settings={"sql_time_limit_ms": 2000})
-    await ids(datasette, _image_search="red")
+    datasette = datasette_of(many, settings={"sql_time_limit_ms": 500})
     response = await get(datasette, ROWS, _image_search="red", _where=slow)
     assert response.status_code == 400
-    assert "took more than the 2,000 ms that sql_time_limit_ms allows" in response.text
+    assert "took more than the 500 ms that sql_time_limit_ms allows" in response.text
 
 
 @pytest.mark.asyncio(loop_scope="module")

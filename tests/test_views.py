@@ -268,7 +268,7 @@ async def test_a_path_that_two_files_have(two_roots: Path):
 
 @is_async
 @settings(
-    max_examples=15,
+    max_examples=10,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(ids=st.lists(st.integers(1, 9), min_size=1, max_size=8))

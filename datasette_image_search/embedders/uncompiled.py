@@ -59,8 +59,8 @@ def _unmarked(function: Any = None, *_: Any, **__: Any) -> Any:
     return _unmarked if function is None else function
 
 
-with _without_compiler():
+# What is not installed is said by those who want it.
+with suppress(ImportError), _without_compiler():
     for package in ("timm", "torchvision"):
-        # What is not installed is said by those who want it.
         with suppress(ImportError):
             import_module(package)
