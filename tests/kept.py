@@ -64,12 +64,25 @@ def kept_in(
     In files of FAISS, as runs do, or in an engine, as a person asks for; then it has answered at the end. This process is no
     server meanwhile.
     """
+    _keep(kept, db, monkeypatch, table)
+    with _asked(kept, monkeypatch):
+        yield
+
+
+def _keep(kept: str, db: Database, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
     if kept == "sidecar":
         refresh_sidecars(db, table)
-        yield
         return
     monkeypatch.setattr(places, "_served", [])
     index_images(db, table, **KEPT[kept])
+
+
+@contextmanager
+def _asked(kept: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if kept == "sidecar":
+        yield
+        return
+    monkeypatch.setattr(places, "_served", [])
     answered = []
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,13 +98,29 @@ def kept_in(
     assert answered, "searches ranked without the engine"
 
 
+_written: dict[tuple[str, str, bytes], dict[Path, bytes]] = {}
+"""What database_kept_in() has written before, as there is little of it and it is wanted again and again."""
+
+
 @contextmanager
 def database_kept_in(
     kept: str, path: Path, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """A new database with these vectors, as kept_in() has them, that nobody has open."""
-    with closing(Database(path, execute_plugins=False)) as db:
-        copy_images(db, vectors)
-        with kept_in(kept, db, monkeypatch):
-            db.close()
-            yield
+    """A new database with these vectors, as kept_in() has them, that nobody has open, alone in its folder."""
+    folder, files = path.parent, _written.get((kept, path.name, vectors.tobytes()))
+    if files is None:
+        with closing(Database(path, execute_plugins=False)) as db:
+            copy_images(db, vectors)
+            _keep(kept, db, monkeypatch, "images")
+        files = {
+            file.relative_to(folder): file.read_bytes()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+        _written[kept, path.name, vectors.tobytes()] = files
+    else:
+        for file, content in files.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
+    with _asked(kept, monkeypatch):
+        yield
