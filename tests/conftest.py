@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw
 
 from datasette_image_search import child_process
 from datasette_image_search.embedders.palette import PaletteEmbedder
+from datasette_image_search.engines import places
 from datasette_image_search.files import remote
 from datasette_image_search.ingest.pipeline import EmbedRequest, embed_images
 from datasette_image_search.search.indexing import refresh_sidecars
@@ -219,6 +220,12 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_picture(place / "pictures" / f"{colour}.jpg", colour)
     embed_into(place / "photos.db", "images", place / "pictures")
     return place
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_server_yet() -> None:
+    """A process that has served may read only what its configuration names, from then on."""
+    places._served.clear()
 
 
 @pytest.fixture(autouse=True)
