@@ -450,6 +450,21 @@ def test_more_columns_than_there_may_be(own: Database):
     assert of_own(own, "last") == ["a b", "c"]
 
 
+def test_numbers_are_written_as_their_column_has_them_whatever_the_others_hold(own: Database):
+    for column in ("price real", "year integer", "number text"):
+        own.execute(f"alter table cards add column {column}")
+    ensure_tables(own, "cards", "file", ["price", "year", "number"])
+    own.execute("update cards set price = 5, year = 2019, number = '007' where code = 'c'")
+    own.execute(
+        "insert into cards (code, price, year, number) values ('d', 1e5, 12345678901234567, 1)"
+    )
+    texts = "select price, year, number from _cards_texts_fts where rowid > 1 order by rowid"
+    assert own.execute(texts).fetchall() == [
+        ("5.0", "2019", "007"),
+        ("100000.0", "12345678901234567", "1"),
+    ]
+
+
 def test_a_column_that_is_computed_of_others(own: Database):
     own.execute("alter table cards add column label as (title || ' by hand')")
     ensure_tables(own, "cards", "file", ["label"])

@@ -362,8 +362,9 @@ def _current(table: ImageTable, columns: Sequence[str]) -> str:
     if not columns:
         return "(select null)"
     n = table.quoted()
+    # Without the plus all values would take the type of the first column, and 2019 become 2019.0.
     values = " union all ".join(
-        f"select {at} as _at, (select {name} from {n['images']} where {n['key']} = new.{n['key']}) as _value "
+        f"select {at} as _at, (select +{name} from {n['images']} where {n['key']} = new.{n['key']}) as _value "
         f"from (select null as {name})"
         for at, name in enumerate(map(quote_identifier, columns))
     )
