@@ -42,7 +42,7 @@ from datasette_image_search.search.asked import (
 from datasette_image_search.search.codes import CODE_ERROR
 from datasette_image_search.search.correction import ranking_vectors
 from datasette_image_search.search.exact import reaching
-from datasette_image_search.search.freshness import live_snapshot
+from datasette_image_search.search.freshness import live_index, live_snapshot
 from datasette_image_search.search.hits import Found, Hit, Step
 from datasette_image_search.search.indexing import index_images, refresh_sidecars
 from datasette_image_search.search.live import LiveIndex
@@ -796,6 +796,27 @@ def test_images_that_a_filter_names_and_that_are_gone_take_no_place_among_the_hi
     found = images.search(vector, 4, Filter(f"id in ({keys})", keys=keys))
     assert ids(found) == best[3:7]
     assert next(step for step in found.steps if step.name in ("list", "enumerate")).looked_at >= 10
+
+
+def test_the_closest_of_some_are_so_by_the_vectors_that_they_have_now(tmp_path: Path) -> None:
+    rng, pool = np.random.default_rng(0), random_vectors(80)
+    images = Changing(tmp_path, pool, rng)
+    with closing(images.db) as db:
+        images.fill(60)
+        refresh_sidecars(db, "images")
+        index = find_index(db.conn)
+        live_index(db.conn, index)
+        for _ in range(3):
+            images.re_embed()
+        for vector in pool:
+            score = {id: np.max(row @ vector) for id, (_, row) in images.rows.items()}
+            found = closest_among(
+                db.conn, index, QueryVector(index, vector), SearchOptions(), IdSet([*score]), 20
+            )
+            assert found is not None
+            # Copies tie.
+            best = sorted(map(score.__getitem__, found.keys()))
+            assert np.allclose(best, sorted(score.values())[-20:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("filter", [None, Filter("size < 50"), Filter("id < 9"), IdSet([5, 6])])

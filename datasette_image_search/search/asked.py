@@ -227,13 +227,16 @@ def closest_among(
 ) -> IdSet | None:
     """
     The k of some images with vectors that are closest to a query, in any order. Only vectors about which the codes leave a
-    doubt are read; None if keys are texts, or an engine has the codes, where as many are read as by a search.
+    doubt are read; None if keys are texts, if nobody knows which vectors are gone, or if an engine has the codes, where as
+    many are read as by a search.
     """
     with live_snapshot(conn, index) as live:
-        if not (live.has_image_ids and live.ranks_all):
+        if not (live.has_image_ids and live.ranks_all) or live.gone is None:
             return None
         (row,) = _ranking(live, [query], options)
-        among = np.flatnonzero(live.chosen_images(np.asarray(ids.keys(), dtype=np.int64)))
+        among = np.flatnonzero(live.chosen_images(np.asarray(ids.ids, dtype=np.int64)))
+        # An image that was embedded anew has its former vector here, too.
+        among = among[~np.isin(live.vector_ids(among), live.gone)]
         scores, positions = AllScores(live, row).best(len(among), among)
         # Of the scenes of a film the closest comes first.
         _, firsts = np.unique(live.image_ids(positions), return_index=True)
