@@ -509,6 +509,28 @@ def test_a_row_deleted_while_transform_had_taken_the_triggers_away_is_gone(db: D
     assert there(db.conn, index, [4, 1], np.array([4, 1])) == [1]
 
 
+def test_in_a_table_without_an_index_vectors_are_looked_up_by_their_ids(db: Database) -> None:
+    """Another tool may have copied it."""
+    rows = db.execute("select id, index_id, image_id, vector from _images_vectors").fetchall()
+    db.execute("drop table _images_vectors")
+    db.execute(
+        "create table _images_vectors (id integer primary key, index_id, image_id integer, vector, sha256)"
+    )
+    db.conn.executemany("insert into _images_vectors values (?, ?, ?, ?, null)", rows)
+    said: list[str] = []
+    db.conn.set_trace_callback(said.append)
+    assert there(db.conn, store.find_index(db.conn), [4, 9, 1], np.array([4, 9, 1])) == [4, 1]
+    db.conn.set_trace_callback(None)
+    plans = [
+        step
+        for sql in said
+        if sql.lstrip().startswith("select")
+        for *_, step in db.execute(f"explain query plan {sql}")
+    ]
+    assert any(step.startswith("SEARCH _img_vector ") for step in plans)
+    assert not any(step.startswith("SCAN _img_vector") for step in plans)
+
+
 def test_an_id_used_again_while_transform_had_taken_the_triggers_away_inherits_nothing(
     db: Database,
 ) -> None:

@@ -129,7 +129,11 @@ def there(
     their images are known, integers, one for each, it reads a fifth as much.
     """
     # Without the triggers the hash beside the vector tells, and its row fills a page.
-    if image_ids is None or not has_triggers(conn, index.table):
+    if (
+        image_ids is None
+        or not _finds_vectors(conn, index.table)
+        or not has_triggers(conn, index.table)
+    ):
         return passing(conn, index, ids, None)
     sql = """
         select _img_vector.id
@@ -141,6 +145,21 @@ def there(
     ours = {"_img_ids": json.dumps(np.unique(image_ids).tolist()), "_img_index": index.id}
     found = {id for (id,) in _filtered(conn, sql, index.table, None, ours)}
     return [id for id in ids if id in found]
+
+
+def _finds_vectors(conn: sqlite3.Connection, table: ImageTable) -> bool:
+    """
+    Whether the index of our tables is there, by which an image has one vector. In a table that others have made, to look for
+    20 images may read all of its rows 20 times.
+    """
+    sql = """
+        select 1 from pragma_index_list(?) as its
+        where its."unique" and not its.partial and 'image_id BINARY, index_id BINARY' = (
+            select group_concat(name || ' ' || coll, ', ')
+            from (select name, coll from pragma_index_xinfo(its.name) where key order by seqno)
+        )
+    """
+    return conn.execute(sql, [table.vectors]).fetchone() is not None
 
 
 def passing_images(
