@@ -35,7 +35,7 @@ def drawn_pictures(size: int) -> list[Image.Image]:
 
 
 def check_embedder(embedder: Embedder) -> None:
-    """Raises EmbedderError if its vectors are useless. One that was not useless before is not tried again."""
+    """Raises EmbedderError if its vectors are useless. An embedder that has passed is not tried again."""
     if id(embedder) in _sound:
         return
     pictures = drawn_pictures(max(embedder.image_size, 32))

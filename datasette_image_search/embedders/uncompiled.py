@@ -38,7 +38,7 @@ class _Later(ModuleType):
 
 @contextmanager
 def _without_compiler() -> Iterator[None]:
-    """As if it were never to be used. Where it is imported already, nothing is gained."""
+    """As if it were never to be used. If it is imported already, nothing is gained."""
     import torch
 
     if COMPILER in sys.modules:

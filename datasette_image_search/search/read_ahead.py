@@ -16,9 +16,9 @@ SAMPLED = 8
 
 def read_ahead(memory: np.ndarray | None, rows: np.ndarray, positions: np.ndarray) -> None:
     """
-    Has some of the rows, shape (n, bytes), that are in the mapping `memory` read from the disk at once, and no others: each
-    that a program meets by itself is waited for, with up to megabytes around it. Nothing happens if they are in no
-    mapping, or in memory.
+    Asks the system to read the rows at some positions from the disk at once, and no others; `rows`, shape (n, bytes), are in
+    the mapping `memory`. Without this a program waits for each of them, with up to megabytes around it. Nothing happens if
+    they are in no mapping, or in memory.
     """
     mapped = None if memory is None else memory.base
     if isinstance(mapped, memoryview):
