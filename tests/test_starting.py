@@ -146,6 +146,7 @@ async def test_a_large_sidecar_is_checked_and_left_where_it_is_damaged(
         refresh_sidecars(db, "images")
     for module in (sidecar, checking):
         monkeypatch.setattr(module, "CHECKED_WHEN_OPENED", 0)
+    monkeypatch.setattr(starting, "CHECKED_AFTER", 0.0)
     file = sidecar_of(database)
     with file.open("r+b") as opened:
         opened.seek(file.stat().st_size // 4)

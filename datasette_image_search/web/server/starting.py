@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ from ...api import Images
 from ...embedders.protocol import TextNotUnderstood
 from ...engines.places import allow_only
 from ...errors import ImageSearchError, printable
-from ...search.checking import check_files
+from ...search.checking import check_files, has_large_files
 from ...store.connections import check_sqlite, open_to_read
 from ...store.indexes import WeightsOf, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
@@ -37,6 +38,9 @@ from ..configuration import (
 
 ANY_WORDS = "a photo"
 """The query if the configuration names none: the first words take longer than the next."""
+
+CHECKED_AFTER = 10.0
+"""Seconds that the first visitor has the disk for himself: beside the check of a large file a first search takes a third longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ def _start_warm_up(datasette: Datasette) -> None:
 
 
 def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
-    """Warms up all image tables of some databases, by name. Problems are logged."""
+    """Warms up all image tables of some databases, by name, and checks their large files. Problems are logged."""
     weights_of = configured_weights(datasette)
     for name, path in databases.items():
         try:
@@ -95,6 +99,7 @@ def warm_up(datasette: Datasette, databases: dict[str, Path]) -> None:
         except sqlite3.Error as error:
             # Requests will say that the database is locked or damaged.
             _log(logging.INFO, f"{name} is not warmed up: {error}")
+    _check_large_files(datasette, databases)
 
 
 def _warm_up_table(
@@ -103,18 +108,31 @@ def _warm_up_table(
     images = Images(conn, table, weights_of=weights_of, raw_errors=True)
     for index in store.read_indexes(conn, table):
         images.open(model=index.model)
-        try:
-            for query in queries or (ANY_WORDS,):
-                try:
-                    images.ask(query, model=index.model)
-                except TextNotUnderstood as error:
-                    if queries:
-                        raise
-                    _log(logging.DEBUG, f"no words to warm up: {error}")
-        finally:
-            # Last, because it may read gigabytes.
-            for problem in check_files(conn, index):
-                _log(logging.WARNING, f"{problem}, and is no longer searched")
+        for query in queries or (ANY_WORDS,):
+            try:
+                images.ask(query, model=index.model)
+            except TextNotUnderstood as error:
+                if queries:
+                    raise
+                _log(logging.DEBUG, f"no words to warm up: {error}")
+
+
+def _check_large_files(datasette: Datasette, databases: dict[str, Path]) -> None:
+    """After a while, because it may read gigabytes."""
+    has_waited = False
+    for name, path in databases.items():
+        # What hinders this has hindered the warm-up, which has logged it.
+        with suppress(store.NewerVersion, sqlite3.Error), closing(open_to_read(path)) as conn:
+            for table in image_table_names(conn):
+                with suppress(ImageSearchError, OSError):
+                    if warm_up_queries(datasette, name, table) is None:
+                        continue
+                    for index in store.read_indexes(conn, table):
+                        if not has_waited and has_large_files(conn, index):
+                            time.sleep(CHECKED_AFTER)
+                            has_waited = True
+                        for problem in check_files(conn, index):
+                            _log(logging.WARNING, f"{problem}, and is no longer searched")
 
 
 def _log(level: int, sentence: str) -> None:
