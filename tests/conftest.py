@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -50,6 +51,8 @@ from .only_ours import (
 from .quick_program import quick_program
 from .serving import PATIENT_SETTINGS, datasette_of
 from .tiny_clip import make_tiny_clip
+
+_numbers = count()
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "black", "white")
 
@@ -226,6 +229,17 @@ def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_server_yet() -> None:
     """A process that has served may read only what its configuration names, from then on."""
     places._served.clear()
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """
+    A folder of a name that no other test of this process has: pytest gives the name of one that passed to the next, and what a
+    process knows of a database, an index or an engine it knows by the path.
+    """
+    path = tmp_path / str(next(_numbers))
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(autouse=True)
