@@ -237,7 +237,7 @@ def tmp_path(tmp_path: Path) -> Path:
     A folder of a name that no other test of this process has: pytest gives the name of one that passed to the next, and what a
     process knows of a database, an index or an engine it knows by the path.
     """
-    path = tmp_path / str(next(_numbers))
+    path = tmp_path / f"test-{next(_numbers)}"
     path.mkdir()
     return path
 
