@@ -201,8 +201,7 @@ def images_within(
         extent: Extent = "at least" if options.bounded and is_large(live) else "all"
         if extent != "all" and live.has_image_ids and live.gone is not None:
             # To look for each of a hundred thousand in the database would take longer than all else.
-            left = positions[~np.isin(live.vector_ids(positions), live.gone)]
-            return Within(IdSet(np.unique(live.image_ids(left))), extent)
+            return Within(IdSet(np.unique(live.image_ids(live.not_gone(positions)))), extent)
         vector_ids = np.unique(live.vector_ids(positions))
         ids = there(conn, live.index, vector_ids.tolist(), live.images_of(vector_ids))
         if live.has_image_ids:
@@ -236,7 +235,7 @@ def closest_among(
         (row,) = _ranking(live, [query], options)
         among = np.flatnonzero(live.chosen_images(np.asarray(ids.ids, dtype=np.int64)))
         # An image that was embedded anew has its former vector here, too.
-        among = among[~np.isin(live.vector_ids(among), live.gone)]
+        among = live.not_gone(among)
         scores, positions = AllScores(live, row).best(len(among), among)
         # Of the scenes of a film the closest comes first.
         _, firsts = np.unique(live.image_ids(positions), return_index=True)

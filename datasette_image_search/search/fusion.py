@@ -202,7 +202,7 @@ class Search:
         return Within(ids, least_extent(found.extent, self.extent_of_texts))
 
     def closest(self, ids: IdSet, k: int) -> IdSet | None:
-        """The closest k of some images, in any order; call it if the search is by likeness alone. None if that is as fast."""
+        """The closest k of some images, in any order; call it if the search is by likeness alone. None if find() reads no more."""
         return asked.closest_among(self.conn, self.index, self._known_vector, self.options, ids, k)
 
     @property

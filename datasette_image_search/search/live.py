@@ -205,6 +205,12 @@ class LiveIndex:
         """A bool per position: whether the vector is still in the database; None if that is not known."""
         return None if self.gone is None else ~self.chosen_vectors(self.gone)
 
+    def not_gone(self, positions: np.ndarray) -> np.ndarray:
+        """Those of the positions whose vector is still in the database; all if that is not known."""
+        if self.gone is None:
+            return positions
+        return positions[~np.isin(self.vector_ids(positions), self.gone)]
+
     def chosen_vectors(self, vector_ids: np.ndarray) -> np.ndarray:
         """A bool per position: whether the vector's id is one of these."""
         return np.concatenate([np.isin(part.vector_ids, vector_ids) for part in self.segments])
