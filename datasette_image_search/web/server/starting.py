@@ -26,7 +26,7 @@ from ...engines.places import allow_only
 from ...errors import ImageSearchError, printable
 from ...search.checking import check_files, has_large_files
 from ...store.connections import check_sqlite, open_to_read
-from ...store.indexes import WeightsOf, image_table_names
+from ...store.indexes import WeightsOf, all_indexes, image_table_names
 from ..access.side_tables import hide_in_all, hide_labels
 from ..configuration import (
     ConfigurationError,
@@ -122,17 +122,16 @@ def _check_large_files(datasette: Datasette, databases: dict[str, Path]) -> None
     has_waited = False
     for name, path in databases.items():
         # What hinders this has hindered the warm-up, which has logged it.
-        with suppress(store.NewerVersion, sqlite3.Error), closing(open_to_read(path)) as conn:
-            for table in image_table_names(conn):
+        with suppress(ImageSearchError, sqlite3.Error), closing(open_to_read(path)) as conn:
+            for index in all_indexes(conn):
                 with suppress(ImageSearchError, OSError):
-                    if warm_up_queries(datasette, name, table) is None:
+                    if warm_up_queries(datasette, name, index.image_table) is None:
                         continue
-                    for index in store.read_indexes(conn, table):
-                        if not has_waited and has_large_files(conn, index):
-                            time.sleep(CHECKED_AFTER)
-                            has_waited = True
-                        for problem in check_files(conn, index):
-                            _log(logging.WARNING, f"{problem}, and is no longer searched")
+                    if not has_waited and has_large_files(conn, index):
+                        time.sleep(CHECKED_AFTER)
+                        has_waited = True
+                    for problem in check_files(conn, index):
+                        _log(logging.WARNING, f"{problem}, and is no longer searched")
 
 
 def _log(level: int, sentence: str) -> None:
