@@ -157,6 +157,19 @@ def module_of(name: tuple[str, ...]) -> Path:
     return module_of(name[:-1])
 
 
+def test_what_takes_the_compiler_of_torch_along_is_imported_after_uncompiled():
+    firsts = {
+        file.relative_to(PACKAGE).as_posix(): [
+            name[-1] == "uncompiled"
+            for name in imports(file)
+            if name[-1] == "uncompiled" or name[0] in ("open_clip", "timm", "torchvision")
+        ][:1]
+        for file in MODULES
+    }
+    assert firsts["embedders/open_clip.py"]
+    assert [name for name, is_uncompiled in firsts.items() if is_uncompiled == [False]] == []
+
+
 def test_only_the_commands_that_ingest_import_ingest():
     commands = {file.stem for file in MODULES if room_of(file) == "cli" and "ingest" in rooms(file)}
     assert commands == {"embedding", "importing"}

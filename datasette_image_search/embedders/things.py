@@ -116,24 +116,23 @@ class ThingsEmbedder(TorchEmbedder):
 # --- Pictures --------------------------------------------------------------------------------------
 
 
-def _transform() -> Any:
-    # timm takes as long to load as torch, and words need none of it.
+def _timm() -> Any:
+    """The package, which takes as long to load as torch, and words need none of it."""
     from . import uncompiled  # noqa: F401, before timm
 
     # isort: split
     import timm
 
-    return timm.data.create_transform(**PREPROCESSING)
+    return timm
+
+
+def _transform() -> Any:
+    return _timm().data.create_transform(**PREPROCESSING)
 
 
 def _pictures() -> torch.nn.Module:
     """Raises EmbedderError, or RuntimeError if timm makes another model than the weights are for."""
-    from . import uncompiled  # noqa: F401, before timm
-
-    # isort: split
-    import timm
-
-    model: Any = timm.create_model(ARCHITECTURE)
+    model: Any = _timm().create_model(ARCHITECTURE)
     # The parameters have other names than timm's, but the same order.
     model.load_state_dict(dict(zip(model.state_dict(), _picture_weights().values(), strict=True)))
     model.reset_classifier(0)
@@ -241,12 +240,7 @@ class Classes:
 
 def sentences_of_classes() -> list[str]:
     """What `meanings` are made of: the name of each class of ImageNet, and its definition."""
-    from . import uncompiled  # noqa: F401, before timm
-
-    # isort: split
-    import timm
-
-    info = timm.data.ImageNetInfo()
+    info = _timm().data.ImageNetInfo()
     sentences = []
     for at in range(info.num_classes()):
         names = info.index_to_description(at)
